@@ -1,0 +1,44 @@
+"""A Git host as steps see it; one implementation each beside this module."""
+
+from typing import Protocol
+
+from initializer.errors import InitializerError
+from initializer.model.parameters import Project
+
+__all__ = ["Forge", "ForgeError", "RepositoryTaken"]
+
+
+class ForgeError(InitializerError):
+    """The forge refused or could not do what was asked."""
+
+
+class RepositoryTaken(ForgeError):
+    """A repository of that name exists and does not carry this project's mark."""
+
+
+class Forge(Protocol):
+    """Where repositories are made. Every method may be called again after a crash and converges."""
+
+    name: str
+
+    async def create_repository(self, project: Project) -> bool:
+        """Make the project's empty repository with its mark and default branch `main`.
+
+        True where it was made, False where the project's own was there already and is adopted.
+        Raises `RepositoryTaken` where a stranger's repository has that name; it is never touched.
+        """
+
+    async def remove_repository(self, project: Project) -> bool:
+        """Remove the project's repository, only if it carries its mark. False where there is none."""
+
+    async def has_repository(self, project: Project) -> bool:
+        """Whether the repository exists and carries the project's mark."""
+
+    async def create_shared_repository(self, slug: str) -> None:
+        """Make sure that a repository shared by many projects exists, with a first commit on `main`."""
+
+    def remote(self, slug: str) -> str:
+        """What `git` is given to clone from and push to, for the runner."""
+
+    def clone_url(self, slug: str) -> str:
+        """What people are given to clone from."""
