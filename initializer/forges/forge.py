@@ -5,7 +5,10 @@ from typing import Protocol
 from initializer.errors import InitializerError
 from initializer.model.parameters import Project
 
-__all__ = ["Forge", "ForgeError", "RepositoryTaken"]
+__all__ = ["GITOPS_SLUG", "Forge", "ForgeError", "RepositoryTaken"]
+
+GITOPS_SLUG = "gitops"
+"""The repository that all projects share. No project can have this slug."""
 
 
 class ForgeError(InitializerError):
@@ -14,6 +17,12 @@ class ForgeError(InitializerError):
 
 class RepositoryTaken(ForgeError):
     """A repository of that name exists and does not carry this project's mark."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            f"a repository named {slug} exists already and was not made by this project; choose another name"
+        )
+        self.slug = slug
 
 
 class Forge(Protocol):
@@ -29,13 +38,19 @@ class Forge(Protocol):
         """
 
     async def remove_repository(self, project: Project) -> bool:
-        """Remove the project's repository, only if it carries its mark. False where there is none."""
+        """Remove the project's repository, only if it carries its mark. False where there is none of it."""
 
     async def has_repository(self, project: Project) -> bool:
         """Whether the repository exists and carries the project's mark."""
 
-    async def create_shared_repository(self, slug: str) -> None:
-        """Make sure that a repository shared by many projects exists, with a first commit on `main`."""
+    async def create_shared_repository(self, slug: str) -> bool:
+        """Make sure that a repository shared by many projects exists, with a first commit on `main`.
+
+        True where it was made. Raises `RepositoryTaken` where another repository has that name.
+        """
+
+    async def has_shared_repository(self, slug: str) -> bool:
+        """Whether it exists and carries the mark of a shared one."""
 
     def remote(self, slug: str) -> str:
         """What `git` is given to clone from and push to, for the runner."""

@@ -220,12 +220,13 @@ def decode_event(data: bytes) -> Event:
     Raises `msgspec.DecodeError` where it is no event.
     """
     try:
-        return _decoder.decode(data)
+        event: Event = _decoder.decode(data)
     except msgspec.ValidationError:
         envelope = _envelope_decoder.decode(data)
         if envelope.type in _KNOWN_TYPES:
             raise
         return UnknownEvent(id=envelope.id, at=envelope.at, raw=bytes(data))
+    return event
 
 
 def is_final(event: Event) -> bool:

@@ -16,7 +16,7 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps of a run, in order. `version` changes when a step is added, removed or given another meaning."""
+    """The steps of a run, in order. `version` changes with the set or the meaning of the steps."""
 
     version: int
     steps: tuple[StepSpec, ...]

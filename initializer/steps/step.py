@@ -1,13 +1,14 @@
 """What a step is, and what it is given. Writing one: `docs/steps.md`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from initializer.errors import InitializerError
 from initializer.forges.forge import Forge
-from initializer.model.events import ResourceState
+from initializer.model.events import Resource, ResourceState
 from initializer.model.parameters import Project
+from initializer.processes import Limits
 
 __all__ = ["Outputs", "Step", "StepContext", "StepError"]
 
@@ -26,6 +27,10 @@ class StepContext(Protocol):
     forge: Forge
     work_folder: Path  # empty at the start of each attempt at the step; gone when the step is over
 
+    @property
+    def resources(self) -> Sequence[Resource]:
+        """The latest word on each (kind, name) that the run has made, in order of first appearance."""
+
     def progress(self, percent: int, message: str = "", *, substep: tuple[str, int] | None = None) -> None:
         """Say how far the step is, 0-100; `substep` is (name, percent of it). It never falls."""
 
@@ -42,21 +47,23 @@ class StepContext(Protocol):
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         timeout_s: float = 60,
-        memory_bytes: int | None = None,
+        limits: Limits | None = None,
         log_output: bool = True,
+        on_line: Callable[[str], None] | None = None,
     ) -> str:
         """Run a program and give its standard output as text; both its streams go to the log.
 
         It has no shell, no terminal, an environment of its own (`env` is added to it), and ends with its
-        runner. Raises `CommandFailed` where it exits with anything but 0 or outlives its limit.
+        runner; `on_line` gets each line of both streams as it comes. `initializer.processes.run_program` does it.
+        Raises `CommandFailed` where it exits with anything but 0 or outlives its limit.
         """
 
     async def before_change(self) -> None:
-        """Call before each change on a forge: raises `OwnershipLost` where this attempt may no longer make one."""
+        """Call before each change on a forge. Raises `OwnershipLost` if this attempt may make none."""
 
 
 class Step:
-    """One step of a pipeline. It converges: run twice, or cut off anywhere and run again, it ends the same."""
+    """One step of a pipeline. It converges: run twice, or cut off and run again, it ends the same."""
 
     name: ClassVar[str]
     title: ClassVar[str]

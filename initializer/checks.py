@@ -1,0 +1,120 @@
+"""What must be true of this machine before the app starts, one clear sentence a fault."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from initializer.errors import InitializerError
+from initializer.forges.git import MINIMUM_GIT
+from initializer.settings import BadSetting, Settings
+
+__all__ = ["CheckFailed", "Finding", "bind", "check_git", "examine", "hold_data_folder"]
+
+
+class CheckFailed(InitializerError):
+    """Something on this machine is not as the app needs it; the message says what to do."""
+
+
+def check_git() -> str:
+    """The version of the git program. Raises `CheckFailed` where it is missing or too old."""
+    program = shutil.which("git")
+    if program is None:
+        raise CheckFailed("git is not installed: install it, for example with: apt-get install git")
+    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10)
+    found = re.search(r"\d+(\.\d+)+", answer.stdout)
+    version = tuple(map(int, found.group().split(".")[:2])) if found else (0, 0)
+    if version < MINIMUM_GIT:
+        needed = ".".join(map(str, MINIMUM_GIT))
+        raise CheckFailed(
+            f"git {found.group() if found else 'of unknown version'} is too old: {needed} is needed"
+        )
+    return ".".join(map(str, version))
+
+
+@contextlib.contextmanager
+def hold_data_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock on the data folder: one process at a time works in it.
+
+    Raises `CheckFailed` where it cannot be written or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise CheckFailed(f"DATA_DIR {folder} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise CheckFailed(
+            f"DATA_DIR {folder} is in use by another process of this app: stop it, or set another DATA_DIR"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A socket bound to `HOST` and `PORT`. Raises `CheckFailed` where that is not to be had."""
+    try:
+        addresses = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = addresses[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(2048)  # taken for good: two sockets may be bound to one port, but not listen on it
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CheckFailed(
+                f"PORT {settings.port} on {settings.host} is in use: stop what uses it, or set another PORT"
+            ) from error
+        raise CheckFailed(
+            f"HOST {settings.host}, PORT {settings.port} cannot be served: {error.strerror or error}"
+        ) from error
+    return bound
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at, in a sentence."""
+
+    is_ok: bool
+    sentence: str
+
+
+def examine(environ: Mapping[str, str]) -> list[Finding]:
+    """Everything that a start would check, without starting."""
+    findings = [_finding(lambda: f"git {check_git()} is there")]
+    try:
+        settings = Settings.from_environ(environ)
+    except BadSetting as fault:
+        return [*findings, Finding(is_ok=False, sentence=str(fault))]
+    return [*findings, _finding(lambda: _examine_data(settings)), _finding(lambda: _examine_port(settings))]
+
+
+def _examine_data(settings: Settings) -> str:
+    with hold_data_folder(settings.data_dir):
+        return f"DATA_DIR {settings.data_dir} can be written"
+
+
+def _examine_port(settings: Settings) -> str:
+    bind(settings).close()
+    return f"PORT {settings.port} on {settings.host} is free"
+
+
+def _finding(check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(is_ok=True, sentence=check())
+    except CheckFailed as fault:
+        return Finding(is_ok=False, sentence=str(fault))

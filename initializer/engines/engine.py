@@ -1,0 +1,30 @@
+"""Where a run is started; implementations stand beside this module."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from initializer.errors import InitializerError
+from initializer.model.events import Reason
+from initializer.model.parameters import Project
+
+__all__ = ["Engine", "QueueFull"]
+
+
+class QueueFull(InitializerError):
+    """So many runs wait already that another would wait too long."""
+
+
+class Engine(Protocol):
+    """Starts runs, a bounded number at once; the rest wait in order."""
+
+    def check_room(self) -> None:
+        """Raises `QueueFull` where a new run would not be taken."""
+
+    def submit(self, project: Project, *, attempt: int, reason: Reason) -> None:
+        """Queue a run that this process owns. It starts as soon as there is a free place."""
+
+    def position(self, run: str) -> int | None:
+        """The place of a waiting run, from 1; None where it runs, or is not known here."""
+
+    def follow_positions(self) -> AsyncIterator[None]:
+        """Tells, by an item, that positions have changed; first at once."""

@@ -1,0 +1,74 @@
+"""The engine inside this process: a queue in memory and a fixed number of runs at once."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from initializer.engines.engine import QueueFull
+from initializer.journal.signal import Signals
+from initializer.model.events import Reason
+from initializer.model.parameters import Project
+
+__all__ = ["InlineEngine", "open_inline_engine"]
+
+MAX_WAITING_RUNS = 1000
+_POSITIONS = "positions"
+
+log = structlog.get_logger()
+
+Perform = Callable[..., Awaitable[None]]
+
+
+class InlineEngine:
+    """Runs wait here in order. A process that ends leaves them to `recover`: their rows are unfinished."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Project, int, Reason]] = deque()
+        self._signals = Signals()
+
+    def check_room(self) -> None:
+        if len(self._waiting) >= MAX_WAITING_RUNS:
+            raise QueueFull(f"{MAX_WAITING_RUNS} projects are waiting already; try again in a few minutes")
+
+    def submit(self, project: Project, *, attempt: int, reason: Reason) -> None:
+        self._waiting.append((project, attempt, reason))
+        self._signals.wake(_POSITIONS)
+
+    def position(self, run: str) -> int | None:
+        return next(
+            (place for place, (project, _, _) in enumerate(self._waiting, 1) if project.id == run), None
+        )
+
+    async def follow_positions(self) -> AsyncIterator[None]:
+        with self._signals.listen(_POSITIONS) as woken:
+            while True:
+                yield
+                await woken.wait()
+                woken.clear()
+
+    async def work(self, perform: Perform) -> None:
+        """Perform waiting runs one after the other, for ever. A run that breaks takes no other with it."""
+        async for _ in self.follow_positions():
+            while self._waiting:
+                project, attempt, reason = self._waiting.popleft()
+                self._signals.wake(_POSITIONS)
+                try:
+                    await perform(project, attempt=attempt, reason=reason)
+                except Exception:
+                    log.exception("run broke off", project=project.id, attempt=attempt)
+
+
+@asynccontextmanager
+async def open_inline_engine(perform: Perform, *, max_concurrent_runs: int) -> AsyncIterator[InlineEngine]:
+    """An engine at work; on exit its runs are cut off where they stand, and the next process goes on."""
+    engine = InlineEngine()
+    async with asyncio.TaskGroup() as group:
+        workers = [group.create_task(engine.work(perform)) for _ in range(max_concurrent_runs)]
+        try:
+            yield engine
+        finally:
+            for worker in workers:
+                worker.cancel()

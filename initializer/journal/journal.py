@@ -1,0 +1,50 @@
+"""The journal: the ordered events of one run, with one writer. Implementations stand beside this module."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from initializer.errors import InitializerError
+from initializer.model.events import Event, EventId
+
+__all__ = ["AppendRefused", "Journal", "JournalUnavailable"]
+
+
+class AppendRefused(InitializerError):
+    """The journal does not end where the writer believes. `tail` is its true last id, None if empty."""
+
+    def __init__(self, *, expected: EventId | None, tail: EventId | None) -> None:
+        super().__init__(f"the journal ends at {tail or 'nothing'}, not at {expected or 'nothing'}")
+        self.expected, self.tail = expected, tail
+
+
+class JournalUnavailable(InitializerError):
+    """The journal cannot be written or read now; trying again may help."""
+
+
+class Journal(Protocol):
+    """Where the events of runs live. One writer a run; any number of readers."""
+
+    async def append(
+        self, run: str, events: Sequence[Event], *, expected_tail: EventId | None, is_durable: bool = False
+    ) -> None:
+        """Add events behind `expected_tail` (None: the first ones), all or none; followers hear of them.
+
+        `is_durable` asks that they survive a loss of power. Takes back a `retire`. Raises
+        `AppendRefused` and `JournalUnavailable`.
+        """
+
+    async def read(self, run: str, *, after: int = 0) -> list[Event]:
+        """The events with an index above `after`, in order; none where the journal is empty or gone.
+
+        Raises `JournalUnavailable`.
+        """
+
+    def follow(self, run: str, *, after: int = 0) -> AsyncIterator[list[Event]]:
+        """The events with an index above `after`: first those there are (maybe none), then as they come.
+
+        Does not end by itself. Raises `JournalUnavailable`.
+        """
+
+    async def retire(self, run: str, *, keep_for: timedelta) -> None:
+        """Let the journal go in `keep_for` from now, unless it is appended to before."""

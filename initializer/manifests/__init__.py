@@ -1,0 +1,1 @@
+"""Kubernetes manifests of a project: how they are made, and how they are checked without a cluster."""

@@ -1,0 +1,302 @@
+"""The fold: where a run stands, worked out from its events and from nothing else."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from initializer.errors import InitializerError
+from initializer.model.events import (
+    Cancelled,
+    Completed,
+    Event,
+    Failed,
+    Log,
+    Progressed,
+    Reason,
+    Resource,
+    Saving,
+    Started,
+    StepCompleted,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+    Substep,
+    UnknownEvent,
+)
+from initializer.model.pipeline import Pipeline, StepSpec, weighted_percent
+
+__all__ = [
+    "LOG_TAIL_ROWS",
+    "IndexGap",
+    "LogRow",
+    "Progress",
+    "Status",
+    "StepProgress",
+    "StepStatus",
+    "advance",
+    "fold",
+]
+
+LOG_TAIL_ROWS = 200
+"""How many of a step's last log rows a progress holds; the journal has them all."""
+
+
+class IndexGap(InitializerError):
+    """An event does not follow the one before it."""
+
+    def __init__(self, *, expected: int, received: int) -> None:
+        super().__init__(f"expected event {expected}, received {received}")
+        self.expected, self.received = expected, received
+
+
+class Status(StrEnum):
+    """The status of a project, in the row and everywhere else."""
+
+    PENDING = "pending"
+    INITIALIZING = "initializing"
+    ACTIVE = "active"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run is over; a new attempt may still change that."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({Status.ACTIVE, Status.FAILED, Status.CANCELLED})
+
+
+class StepStatus(StrEnum):
+    """The status of a step."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run may go on to the next step."""
+        return self in (StepStatus.COMPLETED, StepStatus.SKIPPED)
+
+
+class LogRow(msgspec.Struct, frozen=True):
+    """One row of a log: a line with its number, or, where `dropped` is set, how many lines are missing here.
+
+    `index` is that of the event that brought it.
+    """
+
+    index: int
+    number: int
+    text: str = ""
+    dropped: int = 0
+
+
+class StepProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one step stands. `index` is that of the last event that changed more than its log."""
+
+    spec: StepSpec
+    status: StepStatus = StepStatus.PENDING
+    percent: int = 0
+    message: str = ""
+    substep: Substep | None = None
+    started_at: datetime | None = None
+    duration_ms: int | None = None
+    error: str = ""
+    log: tuple[LogRow, ...] = ()
+    log_lines: int = 0
+    """Lines logged so far, the dropped ones counted."""
+    log_dropped: int = 0
+    index: int = 0
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run stands after its first `index` events; with none, it waits for its start."""
+
+    pipeline: Pipeline
+    steps: tuple[StepProgress, ...]
+    index: int = 0
+    attempt: int = 0
+    status: Status = Status.PENDING
+    is_saving: bool = False
+    reason: Reason | None = None
+    started_index: int = 0
+    """The index of the event with which the attempt began."""
+    percent: int = 0
+    started_at: datetime | None = None
+    updated_at: datetime | None = None
+    outputs: dict[str, Any] = {}
+    resources: tuple[Resource, ...] = ()
+    """The latest word on each (kind, name), in order of first appearance."""
+    error: str = ""
+
+    @classmethod
+    def waiting(cls, pipeline: Pipeline) -> "Progress":
+        """The progress of an empty journal."""
+        return cls(pipeline=pipeline, steps=tuple(StepProgress(spec=spec) for spec in pipeline.steps))
+
+    @property
+    def current(self) -> StepProgress | None:
+        """The step that is running."""
+        return next((step for step in self.steps if step.status is StepStatus.RUNNING), None)
+
+    @property
+    def failed(self) -> StepProgress | None:
+        """The step that failed."""
+        return next((step for step in self.steps if step.status is StepStatus.FAILED), None)
+
+    def step(self, name: str) -> StepProgress:
+        """The step of that name. Raises `KeyError`."""
+        for step in self.steps:
+            if step.spec.name == name:
+                return step
+        raise KeyError(name)
+
+
+def fold(pipeline: Pipeline, events: Iterable[Event]) -> Progress:
+    """Progress after all events of a run, from the first. Raises `IndexGap`."""
+    progress = Progress.waiting(pipeline)
+    for event in events:
+        progress = advance(progress, event)
+    return progress
+
+
+def advance(progress: Progress, event: Event) -> Progress:
+    """Progress once event has happened. Raises `IndexGap` if an event is missing before it."""
+    attempt, _, index = event.id.partition("-")
+    if int(index) != progress.index + 1:
+        raise IndexGap(expected=progress.index + 1, received=int(index))
+    progress = _apply(progress, event)
+    return msgspec.structs.replace(progress, index=int(index), attempt=int(attempt), updated_at=event.at)
+
+
+def _apply(progress: Progress, event: Event) -> Progress:
+    replace = msgspec.structs.replace
+    match event:
+        case Progressed(step_progress=percent, message=message, substep=substep):
+            return _change_step(progress, event, percent=percent, message=message, substep=substep)
+        case Log():
+            return _with_log(progress, event)
+        case Started(reason=reason, pipeline=pipeline):
+            return _started(progress, event.at, reason, pipeline)
+        case StepStarted():
+            return _change_step(
+                progress,
+                event,
+                status=StepStatus.RUNNING,
+                started_at=event.at,
+                message="",
+                substep=None,
+                error="",
+            )
+        case StepCompleted(duration_ms=duration_ms, outputs=outputs):
+            progress = replace(progress, outputs={**progress.outputs, **outputs})
+            return _change_step(
+                progress,
+                event,
+                status=StepStatus.COMPLETED,
+                percent=100,
+                duration_ms=duration_ms,
+                substep=None,
+            )
+        case StepFailed(duration_ms=duration_ms, error=error):
+            return _change_step(
+                progress, event, status=StepStatus.FAILED, duration_ms=duration_ms, error=error, substep=None
+            )
+        case StepSkipped(message=message):
+            return _change_step(
+                progress, event, status=StepStatus.SKIPPED, percent=100, duration_ms=0, message=message
+            )
+        case Resource():
+            return replace(progress, resources=_with_resource(progress.resources, event))
+        case Saving():
+            return replace(progress, is_saving=True)
+        case Completed():
+            return replace(progress, status=Status.ACTIVE, is_saving=False, percent=100)
+        case Failed(error=error):
+            return replace(progress, status=Status.FAILED, is_saving=False, error=error)
+        case Cancelled():
+            return _cancelled(progress, event)
+        case UnknownEvent():
+            return progress
+        case _:
+            raise TypeError(f"no rule for {type(event).__name__}")
+
+
+def _started(progress: Progress, at: datetime, reason: Reason, pipeline: Pipeline) -> Progress:
+    """A new attempt keeps what is done, except a restart; the unfinished step begins again from its start."""
+    base = Progress.waiting(pipeline) if reason is Reason.RESTART or not progress.steps else progress
+    steps = tuple(_ready_again(step, index=progress.index + 1) for step in base.steps)
+    return msgspec.structs.replace(
+        base,
+        pipeline=pipeline,
+        steps=steps,
+        status=Status.INITIALIZING,
+        is_saving=False,
+        reason=reason,
+        started_index=progress.index + 1,
+        started_at=at if base.started_at is None or reason is not Reason.TAKEOVER else base.started_at,
+        error="",
+    )
+
+
+def _ready_again(step: StepProgress, *, index: int) -> StepProgress:
+    if step.status.is_done:
+        return step
+    return StepProgress(
+        spec=step.spec, log=step.log, log_lines=step.log_lines, log_dropped=step.log_dropped, index=index
+    )
+
+
+def _cancelled(progress: Progress, event: Cancelled) -> Progress:
+    if event.step:
+        progress = _change_step(progress, event, status=StepStatus.CANCELLED, substep=None)
+    return msgspec.structs.replace(progress, status=Status.CANCELLED, is_saving=False)
+
+
+def _change_step(
+    progress: Progress,
+    event: StepStarted | Progressed | StepCompleted | StepFailed | StepSkipped | Cancelled,
+    **changes: Any,
+) -> Progress:
+    """A step's change, and the percent of the whole: rounded down, never falling, 100 only at success."""
+    steps = tuple(
+        msgspec.structs.replace(step, index=progress.index + 1, **changes)
+        if step.spec.name == event.step
+        else step
+        for step in progress.steps
+    )
+    percent = weighted_percent((step.spec.weight, step.percent) for step in steps)
+    return msgspec.structs.replace(progress, steps=steps, percent=max(progress.percent, min(percent, 99)))
+
+
+def _with_log(progress: Progress, event: Log) -> Progress:
+    index = progress.index + 1
+    rows = [LogRow(index, event.first + offset, line) for offset, line in enumerate(event.lines)]
+    if event.dropped:
+        rows.insert(0, LogRow(index, event.first, dropped=event.dropped))
+    steps = tuple(
+        msgspec.structs.replace(
+            step,
+            log=(*step.log, *rows)[-LOG_TAIL_ROWS:],
+            log_lines=event.first + len(event.lines) - 1,
+            log_dropped=step.log_dropped + event.dropped,
+        )
+        if step.spec.name == event.step
+        else step
+        for step in progress.steps
+    )
+    return msgspec.structs.replace(progress, steps=steps)
+
+
+def _with_resource(resources: tuple[Resource, ...], event: Resource) -> tuple[Resource, ...]:
+    key = (event.kind, event.name)
+    if any((known.kind, known.name) == key for known in resources):
+        return tuple(event if (known.kind, known.name) == key else known for known in resources)
+    return (*resources, event)

@@ -1,0 +1,87 @@
+"""The one JSON value that a run leaves in its row (design of the keys: `docs/events.md`)."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from initializer.model.events import ResourceState
+from initializer.model.progress import Progress, StepProgress, StepStatus
+
+__all__ = ["FAILURE_LOG_LINES", "StepSummary", "Summary", "SummaryResource", "summarise"]
+
+FAILURE_LOG_LINES = 20
+"""How many of its last log lines a failed step keeps in the summary, for when the journal is gone."""
+
+
+class StepSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one step ended. A step that never began is not listed."""
+
+    step: str
+    title: str
+    status: StepStatus
+    duration_ms: int = msgspec.field(name="duration")
+    error: str = ""
+    log: tuple[str, ...] = ()
+
+
+class SummaryResource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that exists because of the run."""
+
+    kind: str
+    name: str
+    url: str = ""
+    state: ResourceState
+    step: str
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A run, once it is over. Durations are whole milliseconds, times UTC."""
+
+    steps: tuple[StepSummary, ...]
+    total_duration: int
+    failed_step: str | None
+    completed_at: datetime
+    started_at: datetime | None
+    attempt: int
+    outputs: dict[str, Any]
+    resources: tuple[SummaryResource, ...]
+    events: int
+    """How many events the run had when this was written; the final event follows."""
+    digest: str
+    """Of those events: `running/outbox.py` tells how."""
+
+
+def summarise(progress: Progress, *, completed_at: datetime, digest: str) -> Summary:
+    """The summary of a run whose steps are over."""
+    failed = progress.failed
+    steps = tuple(_step(step) for step in progress.steps if step.status is not StepStatus.PENDING)
+    return Summary(
+        steps=steps,
+        total_duration=sum(step.duration_ms for step in steps),
+        failed_step=failed.spec.name if failed else None,
+        completed_at=completed_at,
+        started_at=progress.started_at,
+        attempt=progress.attempt,
+        outputs=progress.outputs,
+        resources=tuple(
+            SummaryResource(kind=it.kind, name=it.name, url=it.url, state=it.state, step=it.step)
+            for it in progress.resources
+        ),
+        events=progress.index,
+        digest=digest,
+    )
+
+
+def _step(step: StepProgress) -> StepSummary:
+    """A step still running when the run is over was cancelled."""
+    status = StepStatus.CANCELLED if step.status is StepStatus.RUNNING else step.status
+    rows = step.log[-FAILURE_LOG_LINES:] if status is StepStatus.FAILED else ()
+    return StepSummary(
+        step=step.spec.name,
+        title=step.spec.title,
+        status=status,
+        duration_ms=step.duration_ms or 0,
+        error=step.error,
+        log=tuple(row.text for row in rows if not row.dropped),
+    )

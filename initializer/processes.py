@@ -1,0 +1,332 @@
+"""Child programs: no shell, no terminal, a bare environment, limits, and an end that is always reached.
+
+On Linux a child is started as `setpriv timeout setpriv [prlimit] program`, from util-linux and coreutils: the
+kernel signals `timeout` when its parent is gone, even by kill -9, and `timeout` then kills the process group.
+`preexec_fn` could do the first half, but is not safe beside threads. The kernel's signal is tied to the
+parent's THREAD, so children must be started by a thread that lives as long as they may: the event loop's.
+"""
+
+import asyncio
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, Protocol
+
+from initializer.errors import InitializerError
+from initializer.lines import LineSplitter
+
+__all__ = ["Child", "CommandFailed", "CommandTimedOut", "Limits", "RunCommand", "open_child", "run_program"]
+
+GRACE_S = 2.0
+"""Between SIGTERM and SIGKILL."""
+STDOUT_BYTES = 4_000_000
+LAST_LINES = 20
+_BACKSTOP_S = 30
+"""How much later than our own time limit `timeout` ends a group that nobody looks after any more."""
+_READ_BYTES = 64 * 1024
+_LINES_PER_TURN = 500
+"""How many lines are handed on before the event loop gets its turn: at most some milliseconds of work."""
+_DRAIN_S = 5.0
+"""How long output is read after the end, where a process that left the group holds the pipe open."""
+
+
+class CommandFailed(InitializerError):
+    """A program exited with anything but 0. `status` is negative where a signal ended it."""
+
+    def __init__(
+        self, command: Sequence[str], status: int | None, last_lines: Sequence[str], what: str = ""
+    ) -> None:
+        self.command, self.status, self.last_lines = tuple(command), status, tuple(last_lines)
+        super().__init__(_without_secrets(f"{_title(command)} {what or _what_happened(status, last_lines)}"))
+
+
+class CommandTimedOut(CommandFailed):
+    """A program outlived its limit and was ended; `status` is None."""
+
+    def __init__(self, command: Sequence[str], timeout_s: float, last_lines: Sequence[str]) -> None:
+        super().__init__(command, None, last_lines, f"did not end within {timeout_s:g} s and was stopped")
+        self.timeout_s = timeout_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a program may use; each process of it, except `processes`, which the kernel counts per user.
+
+    The kernel does not hold root to `processes`. None is no limit.
+    """
+
+    memory_bytes: int | None = None  # address space
+    cpu_s: int | None = None
+    file_bytes: int | None = None  # size of each file written
+    processes: int | None = None
+
+    def options(self) -> list[str]:
+        """As options of prlimit."""
+        pairs = {
+            "as": self.memory_bytes,
+            "cpu": self.cpu_s,
+            "fsize": self.file_bytes,
+            "nproc": self.processes,
+        }
+        return [f"--{name}={value}" for name, value in pairs.items() if value is not None]
+
+
+class RunCommand(Protocol):
+    """How a program is run: `StepContext.run_command`, or `run_program` with some choices already made."""
+
+    async def __call__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = 60,
+        log_output: bool = True,
+        on_line: Callable[[str], None] | None = None,
+    ) -> str:
+        """The standard output. Raises `CommandFailed`."""
+
+
+class Child:
+    """A running program. `stdout` and `stderr` pause the program while nobody reads them."""
+
+    def __init__(self, command: Sequence[str], popen: "subprocess.Popen[bytes]") -> None:
+        self.command, self.pid = tuple(command), popen.pid
+        self.stdout = asyncio.StreamReader(limit=_READ_BYTES)
+        self.stderr = asyncio.StreamReader(limit=_READ_BYTES)
+        self._popen = popen
+        self._transports: list[asyncio.ReadTransport] = []
+
+    async def wait(self) -> int:
+        """The exit status, once it has ended; what it left running in its group is killed."""
+        if self._popen.returncode is None:
+            await _until_exit(self.pid)
+            self.signal(
+                signal.SIGKILL
+            )  # before it is reaped: until then nobody else can get this group number
+            self._popen.wait()
+        return self._popen.returncode
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the whole group, if the program has not been reaped."""
+        if self._popen.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        for reader, pipe in ((self.stdout, self._popen.stdout), (self.stderr, self._popen.stderr)):
+            protocol = asyncio.StreamReaderProtocol(reader)
+            transport, _ = await loop.connect_read_pipe(lambda it=protocol: it, pipe)  # type: ignore[misc]
+            self._transports.append(transport)
+
+    async def _end(self) -> None:
+        """End the group and reap it. A cancellation meanwhile ends the grace and travels on afterwards."""
+        ending = asyncio.create_task(self._end_with_grace())
+        is_cancelled = False
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                is_cancelled = True
+                self.signal(signal.SIGKILL)
+        self._close()
+        ending.result()
+        if is_cancelled:
+            raise asyncio.CancelledError
+
+    async def _end_with_grace(self) -> None:
+        if self._popen.returncode is not None:
+            return
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)
+        try:
+            async with asyncio.timeout(GRACE_S):
+                await self.wait()
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            await self.wait()
+
+    def _close(self) -> None:
+        for transport in self._transports:
+            transport.close()
+        for pipe in (self._popen.stdout, self._popen.stderr)[len(self._transports) :]:
+            if pipe is not None:
+                pipe.close()
+
+
+@asynccontextmanager
+async def open_child(
+    command: Sequence[str],
+    *,
+    home: Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 60,
+    limits: Limits | None = None,
+    stdin: IO[bytes] | None = None,
+) -> AsyncIterator[Child]:
+    """A program that runs within the block, and whose group is ended and reaped when the block is left.
+
+    It sees PATH, LANG, HOME and `env`, nothing of the server's environment. The caller keeps the time limit;
+    `timeout_s` only bounds how long the child can outlive a server that was killed at the wrong moment.
+    Raises `CommandFailed` where there is no such program.
+    """
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "HOME": str(home),
+        **(env or {}),
+    }
+    if shutil.which(command[0], path=environment["PATH"]) is None:
+        raise CommandFailed(command, None, (), "could not be started: there is no such program")
+    child = Child(command, _start([*_prefix(timeout_s, limits), *command], cwd or home, environment, stdin))
+    try:
+        await child._connect()
+        yield child
+    finally:
+        await child._end()
+
+
+async def run_program(
+    command: Sequence[str],
+    *,
+    home: Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 60,
+    limits: Limits | None = None,
+    on_line: Callable[[str], None] | None = None,
+    stdout_bytes: int = STDOUT_BYTES,
+) -> str:
+    """Run a program to its end and give its standard output, cut after `stdout_bytes`.
+
+    `on_line` gets each line of both streams as it comes (cut, decoded: `LineSplitter`). Raises
+    `CommandFailed`, `CommandTimedOut`; by then, as on cancellation, its whole group is gone.
+    """
+    output = bytearray()
+    last_lines: deque[str] = deque(maxlen=LAST_LINES)
+
+    def keep(data: bytes) -> None:
+        output.extend(data[: max(0, stdout_bytes - len(output))])
+
+    async def pump(reader: asyncio.StreamReader, on_data: Callable[[bytes], None] | None) -> None:
+        splitter = LineSplitter()
+        lines_of_turn = 0
+        while data := await reader.read(_READ_BYTES):
+            if on_data is not None:
+                on_data(data)
+            for line in splitter.feed(data):
+                hand_on(line, is_error=on_data is None)
+                lines_of_turn += 1
+                if lines_of_turn % _LINES_PER_TURN == 0:
+                    await asyncio.sleep(0)
+        for line in splitter.end():
+            hand_on(line, is_error=on_data is None)
+
+    def hand_on(line: str, *, is_error: bool) -> None:
+        if is_error:
+            last_lines.append(line)
+        if on_line is not None:
+            on_line(line)
+
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with (
+            open_child(command, home=home, cwd=cwd, env=env, timeout_s=timeout_s, limits=limits) as child,
+            limit,
+            asyncio.TaskGroup() as group,
+        ):
+            pumps = [
+                group.create_task(pump(child.stdout, keep)),
+                group.create_task(pump(child.stderr, None)),
+            ]
+            status = await child.wait()
+            await asyncio.wait(pumps, timeout=_DRAIN_S)
+            for task in pumps:
+                task.cancel()
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise CommandTimedOut(command, timeout_s, last_lines) from error
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # what `on_line` raised
+    if status != 0:
+        raise CommandFailed(command, status, last_lines)
+    return output.decode(errors="replace")
+
+
+def _start(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: IO[bytes] | None
+) -> "subprocess.Popen[bytes]":
+    """Start at once, without an await in which a cancellation could lose the child."""
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        bufsize=0,
+    )
+
+
+def _prefix(timeout_s: float, limits: Limits | None) -> list[str]:
+    prefix = []
+    if (setpriv := _program("setpriv")) and (timeout := _program("timeout")):
+        backstop_s = math.ceil(timeout_s + _BACKSTOP_S)
+        # SIGALRM tells `timeout` that its own time is up: it kills the whole group, itself included.
+        prefix += [setpriv, "--pdeathsig", "ALRM", "--", timeout, "--signal=KILL", str(backstop_s)]
+        prefix += [setpriv, "--pdeathsig", "KILL", "--"]
+    if limits and (options := limits.options()) and (prlimit := _program("prlimit")):
+        prefix += [prlimit, "--core=0", *options, "--"]
+    return prefix
+
+
+@cache
+def _program(name: str) -> str | None:
+    return shutil.which(name)
+
+
+async def _until_exit(pid: int) -> None:
+    """Return when the child has ended; it is left to be reaped."""
+    if not hasattr(os, "pidfd_open"):
+        await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    descriptor = os.pidfd_open(pid)
+    try:
+        loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
+        await ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _title(command: Sequence[str]) -> str:
+    """The program and its first plain word: never an option, an address or a path."""
+    program = Path(command[0]).name
+    word = next((it for it in command[1:] if re.fullmatch(r"[a-z][a-z-]*", it)), "")
+    return f"{program} {word}".rstrip()
+
+
+def _what_happened(status: int | None, last_lines: Sequence[str]) -> str:
+    reason = next((line.strip() for line in reversed(last_lines) if line.strip()), "")
+    ended = f"was ended by signal {-status}" if status and status < 0 else f"ended with exit status {status}"
+    return f"{ended}: {reason}" if reason else ended
+
+
+def _without_secrets(text: str) -> str:
+    """Without the credentials that a URL may carry."""
+    return re.sub(r"://[^/@\s]*@", "://***@", text)

@@ -1,0 +1,129 @@
+"""The connection to the database, safe to cancel, and its migrations."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+import databases
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from initializer.errors import InitializerError
+
+__all__ = ["Database", "DatabaseUnavailable", "migrate", "open_database"]
+
+BUSY_TIMEOUT_S = 30
+DRAIN_LIMIT_S = 10
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_FAULTS = (sqlite3.OperationalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+T = TypeVar("T")
+
+
+class DatabaseUnavailable(InitializerError):
+    """The database did not answer; trying again may help."""
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """Sets what a pragma sent later would lose: `databases` opens a connection an operation."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA journal_mode=WAL")
+        self.execute("PRAGMA foreign_keys=ON")
+
+
+class Database:
+    """Runs queries, each in a task of its own.
+
+    A cancelled `databases` operation can lose its connection for good (docs/architecture.md, "Cancellation"),
+    so a cancelled caller leaves and the operation ends by itself; closing waits for those, up to a limit.
+    """
+
+    def __init__(self, connection: databases.Database) -> None:
+        self._connection = connection
+        self._operations: set[asyncio.Task[Any]] = set()
+
+    async def execute(self, query: Any) -> None:
+        """Run a statement. Raises `DatabaseUnavailable`; integrity errors pass as the driver's."""
+        await self._run(self._connection.execute(query))
+
+    async def fetch_one(self, query: Any) -> Any:
+        """The first row, or None."""
+        return await self._run(self._connection.fetch_one(query))
+
+    async def fetch_all(self, query: Any) -> list[Any]:
+        """All rows."""
+        return await self._run(self._connection.fetch_all(query))
+
+    async def fetch_val(self, query: Any) -> Any:
+        """The first column of the first row, or None."""
+        return await self._run(self._connection.fetch_val(query))
+
+    async def drain(self) -> None:
+        """Wait for the operations whose callers have left."""
+        if self._operations:
+            await asyncio.wait(self._operations, timeout=DRAIN_LIMIT_S)
+
+    async def _run(self, operation: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(operation)
+        self._operations.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except _FAULTS as error:
+            if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+                raise
+            raise DatabaseUnavailable(f"the database did not answer: {error}") from error
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._operations.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, also where the caller has left
+
+
+@contextlib.asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """A migrated, connected database; on exit running operations end first."""
+    await migrate(url)
+    options: dict[str, Any] = {}
+    if url.startswith("sqlite"):
+        options = {"timeout": BUSY_TIMEOUT_S, "factory": _SqliteConnection}
+    connection = databases.Database(url, **options)
+    await connection.connect()
+    database = Database(connection)
+    try:
+        yield database
+    finally:
+        await database.drain()
+        await connection.disconnect()
+
+
+async def migrate(url: str) -> None:
+    """Bring the database's tables to this version; processes that start together take turns."""
+    engine = create_async_engine(_driver_url(url), poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _driver_url(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}[scheme]
+    return driver + separator + rest

@@ -1,0 +1,201 @@
+"""Everything that is asked of the projects table. Statements a run: one INSERT, one UPDATE."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+import sqlalchemy as sa
+
+from initializer.errors import InitializerError
+from initializer.model.parameters import Project, RunParameters
+from initializer.model.progress import Status
+from initializer.model.summary import Summary
+from initializer.projects.database import Database
+from initializer.projects.schema import projects
+
+__all__ = ["ProjectPage", "ProjectRow", "Projects", "SlugTaken"]
+
+PAGE_SIZE = 20
+_OPEN = (Status.PENDING, Status.INITIALIZING)
+
+
+class SlugTaken(InitializerError):
+    """Another project has this slug."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"a project called {slug} exists already")
+        self.slug = slug
+
+
+class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row: the project, and how its run stands or ended."""
+
+    project: Project
+    status: Status
+    attempt: int
+    cancel_requested_at: datetime | None = None
+    error: str | None = None
+    completed_at: datetime | None = None
+    summary: Summary | None = None
+
+
+class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a list; `number` counts from 1, `total` is all rows that match."""
+
+    rows: list[ProjectRow]
+    number: int
+    total: int
+
+    @property
+    def last(self) -> int:
+        """The number of the last page."""
+        return max(1, -(-self.total // PAGE_SIZE))
+
+
+class Projects:
+    """The projects table. Every method may raise `DatabaseUnavailable`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, project: Project, *, idempotency_key: str) -> str:
+        """Write a new project whose run this process owns as attempt 1; gives its id.
+
+        A key that was used before gives the project that it made. Raises `SlugTaken`.
+        """
+        values = {
+            "id": project.id,
+            "slug": project.slug,
+            "name": project.name,
+            "owner": project.owner,
+            "idempotency_key": idempotency_key,
+            "status": Status.INITIALIZING.value,
+            "attempt": 1,
+            "parameters": msgspec.to_builtins(project.parameters),
+            "created_at": project.created_at,
+        }
+        try:
+            await self._database.execute(projects.insert().values(**values))
+        except (sqlite3.IntegrityError, asyncpg.UniqueViolationError):
+            earlier = await self._database.fetch_val(
+                sa.select(projects.c.id).where(projects.c.idempotency_key == idempotency_key)
+            )
+            if earlier is None:
+                raise SlugTaken(project.slug) from None
+            return str(earlier)
+        return project.id
+
+    async def get(self, project_id: str) -> ProjectRow | None:
+        """The project of that id."""
+        return _row(await self._database.fetch_one(projects.select().where(projects.c.id == project_id)))
+
+    async def get_by_slug(self, slug: str) -> ProjectRow | None:
+        """The project of that slug."""
+        return _row(await self._database.fetch_one(projects.select().where(projects.c.slug == slug)))
+
+    async def find(self, *, search: str = "", status: Status | None = None, page: int = 1) -> ProjectPage:
+        """A page of projects, newest first; `search` is part of a name or slug."""
+        conditions = []
+        if search:
+            escaped = search.replace("/", "//").replace("%", "/%").replace("_", "/_")
+            pattern = f"%{escaped}%"
+            conditions.append(
+                sa.or_(projects.c.name.ilike(pattern, escape="/"), projects.c.slug.ilike(pattern, escape="/"))
+            )
+        if status is not None:
+            conditions.append(projects.c.status == status.value)
+        total = await self._database.fetch_val(
+            sa.select(sa.func.count()).select_from(projects).where(*conditions)
+        )
+        rows = await self._database.fetch_all(
+            projects.select()
+            .where(*conditions)
+            .order_by(projects.c.created_at.desc(), projects.c.id)
+            .limit(PAGE_SIZE)
+            .offset((page - 1) * PAGE_SIZE)
+        )
+        return ProjectPage(rows=_rows(rows), number=page, total=total)
+
+    async def unfinished(self) -> list[ProjectRow]:
+        """The projects whose run is not over, oldest first."""
+        query = projects.select().where(projects.c.status.in_([status.value for status in _OPEN]))
+        return _rows(await self._database.fetch_all(query.order_by(projects.c.created_at, projects.c.id)))
+
+    async def statuses(self, ids: Iterable[str]) -> Mapping[str, Status]:
+        """The status of each of these projects, in one query."""
+        query = sa.select(projects.c.id, projects.c.status).where(projects.c.id.in_(list(ids)))
+        return {row.id: Status(row.status) for row in await self._database.fetch_all(query)}
+
+    async def ping(self) -> None:
+        """Ask the database for nothing, to see that it answers."""
+        await self._database.fetch_val(sa.select(1))
+
+    async def attempt_of(self, project_id: str) -> int | None:
+        """The attempt that owns the run."""
+        query = sa.select(projects.c.attempt).where(projects.c.id == project_id)
+        attempt: int | None = await self._database.fetch_val(query)
+        return attempt
+
+    async def claim(self, project_id: str, *, seen_attempt: int) -> int | None:
+        """Take the run over from the attempt that was seen; gives the new one, None if another was faster."""
+        query = (
+            projects.update()
+            .where(
+                projects.c.id == project_id,
+                projects.c.attempt == seen_attempt,
+                projects.c.status.in_([status.value for status in _OPEN]),
+            )
+            .values(attempt=projects.c.attempt + 1, status=Status.INITIALIZING.value)
+            .returning(projects.c.attempt)
+        )
+        attempt: int | None = await self._database.fetch_val(query)
+        return attempt
+
+    async def finish(
+        self, project_id: str, *, attempt: int, status: Status, summary: Summary, error: str | None
+    ) -> bool:
+        """Write how the run ended, for the attempt that owns it. False where another attempt does.
+
+        May be repeated: a write that had landed unseen gives True again.
+        """
+        query = (
+            projects.update()
+            .where(projects.c.id == project_id, projects.c.attempt == attempt)
+            .values(
+                status=status.value,
+                initialization_summary=msgspec.to_builtins(summary),
+                initialization_error=error,
+                initialization_completed_at=summary.completed_at,
+            )
+            .returning(projects.c.id)
+        )
+        return await self._database.fetch_val(query) is not None
+
+
+def _rows(rows: Iterable[Any]) -> list[ProjectRow]:
+    return [row for row in map(_row, rows) if row is not None]
+
+
+def _row(row: Any) -> ProjectRow | None:
+    if row is None:
+        return None
+    summary = row.initialization_summary
+    return ProjectRow(
+        project=Project(
+            id=row.id,
+            slug=row.slug,
+            name=row.name,
+            owner=row.owner,
+            created_at=row.created_at,
+            parameters=msgspec.convert(row.parameters, RunParameters),
+        ),
+        status=Status(row.status),
+        attempt=row.attempt,
+        cancel_requested_at=row.cancel_requested_at,
+        error=row.initialization_error,
+        completed_at=row.initialization_completed_at,
+        summary=msgspec.convert(summary, Summary) if summary else None,
+    )

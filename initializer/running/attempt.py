@@ -1,0 +1,286 @@
+"""One attempt at a run: performs its steps, and carries what they say to the journal and the row."""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import structlog
+
+from initializer.errors import InitializerError
+from initializer.journal.journal import AppendRefused, Journal, JournalUnavailable
+from initializer.model.events import (
+    Event,
+    Reason,
+    Saving,
+    StepCompleted,
+    StepFailed,
+    is_final,
+)
+from initializer.model.execution import Execution
+from initializer.model.parameters import Project
+from initializer.model.pipeline import StepSpec
+from initializer.model.progress import fold
+from initializer.model.summary import summarise
+from initializer.model.text import harmless
+from initializer.projects.database import DatabaseUnavailable
+from initializer.projects.projects import Projects
+from initializer.running.outbox import Outbox, Refusal
+from initializer.running.ownership import Decision, Ownership, OwnershipLost
+from initializer.steps.step import Outputs, Step
+
+__all__ = ["Attempt", "JournalDiverged"]
+
+TICK_S = 1 / 30
+"""What steps say goes to the journal at once, then at most this often."""
+SETTLE_LIMIT_S = 10
+"""How long the end of a run waits for a journal that does not answer; the row is written all the same."""
+_RETRY_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1, 2)
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class JournalDiverged(InitializerError):
+    """The journal holds events that this attempt has not seen: begin again from what it holds."""
+
+
+PerformStep = Callable[["Attempt", Step], Awaitable[Outputs | None]]
+
+
+class Attempt:
+    """Runs a project's remaining steps, from the events that its journal holds to the row's final status.
+
+    Journals and databases that do not answer are waited for; they never fail a run.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        attempt: int,
+        history: Sequence[Event],
+        steps: Mapping[str, Step],
+        journal: Journal,
+        projects: Projects,
+        perform_step: PerformStep,
+        lease_s: float = math.inf,
+    ) -> None:
+        self.project = project
+        self.attempt = attempt
+        self.execution = Execution(fold(project.parameters.pipeline, history))
+        self._outbox = Outbox(attempt=attempt, history=history)
+        self._ownership = Ownership(attempt=attempt, lease_s=lease_s, now=time.monotonic())
+        self._steps = steps
+        self._journal = journal
+        self._projects = projects
+        self._perform_step = perform_step
+        self._said = asyncio.Event()  # something waits to be appended
+        self._pressed = asyncio.Event()  # and is not to wait for the tick
+        self._settled = asyncio.Event()  # the journal has all
+        self._log = log.bind(project=project.id, attempt=attempt)
+
+    async def perform(self, reason: Reason) -> None:
+        """Run to the end; cancelled, it leaves the run to a successor.
+
+        Raises `OwnershipLost` and `JournalDiverged`.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(self._write(), name=f"journal writer of {self.project.id}")
+                try:
+                    await self._perform(reason)
+                finally:
+                    writer.cancel()
+                    await self._append_last_words()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+    # What steps say: plain calls of microseconds.
+
+    def say_line(self, step: str, line: str) -> None:
+        """Take a harmless log line."""
+        self._outbox.log(step, line)
+        self._said.set()
+
+    def say_progress(self, step: str, percent: int, message: str, substep: tuple[str, int] | None) -> None:
+        """Take a step's own percent."""
+        self._outbox.report(self.execution.report(step, percent, message, substep, _now()))
+        self._said.set()
+
+    def say(self, event: Event) -> None:
+        """Take an event that is not to be merged with others."""
+        self._put(event)
+
+    async def verify(self) -> None:
+        """Make sure that this attempt still owns the run, however long it takes. Raises `OwnershipLost`."""
+        while True:
+            asked_at = time.monotonic()
+            match self._ownership.decide(now=asked_at):
+                case Decision.PROCEED:
+                    return
+                case Decision.STOP:
+                    raise OwnershipLost(f"attempt {self.attempt} no longer owns run {self.project.id}")
+                case Decision.VERIFY:
+                    attempt = await self._until_answered(
+                        lambda: self._projects.attempt_of(self.project.id), DatabaseUnavailable
+                    )
+                    self._ownership.row_read(attempt=attempt or 0, now=asked_at)
+
+    # The run
+
+    async def _perform(self, reason: Reason) -> None:
+        self._put(self.execution.start(reason, _now()))
+        while (spec := self.execution.next_step) is not None:
+            await self._step(spec)
+        await self._finish()
+
+    async def _step(self, spec: StepSpec) -> None:
+        await self.verify()
+        self._put(self.execution.start_step(spec, _now()))
+        started = time.monotonic()
+        outputs, error = await self._outcome_of(spec)
+        duration_ms = round((time.monotonic() - started) * 1000)
+        self._advance(self._outbox.end_step(spec.name, _now()))
+        if error is None:
+            self._put(self.execution.complete_step(spec, duration_ms=duration_ms, outputs=outputs, at=_now()))
+        else:
+            self._put(self.execution.fail_step(spec, duration_ms=duration_ms, error=error, at=_now()))
+
+    async def _outcome_of(self, spec: StepSpec) -> tuple[Outputs, str | None]:
+        """A step's outputs, and one readable sentence if it failed."""
+        step = self._steps.get(spec.name)
+        if step is None:
+            return {}, f"this version has no step called {spec.name}"
+        try:
+            async with asyncio.timeout(step.timeout_s) as limit:
+                return await self._perform_step(self, step) or {}, None
+        except OwnershipLost:
+            raise
+        except InitializerError as error:
+            self._log.info("step failed", step=spec.name, error=str(error), exc_info=True)
+            return {}, harmless(str(error))
+        except TimeoutError as error:
+            if limit.expired():
+                return {}, f"it did not end within {step.timeout_s:g} s"
+            return {}, self._unexpected(spec, error)
+        except Exception as error:
+            return {}, self._unexpected(spec, error)
+
+    def _unexpected(self, spec: StepSpec, error: Exception) -> str:
+        self._log.exception("step failed unexpectedly", step=spec.name)
+        return f"an unexpected error ({type(error).__name__}); see the server's log for {self.project.id}"
+
+    async def _finish(self) -> None:
+        """The row is written before the final event: who sees the end finds the summary."""
+        self._put(self.execution.save(_now()))
+        await self._settle()
+        summary = summarise(self.execution.progress, completed_at=_now(), digest=self._outbox.digest.hex())
+        is_mine = await self._until_answered(
+            lambda: self._projects.finish(
+                self.project.id,
+                attempt=self.attempt,
+                status=self.execution.outcome,
+                summary=summary,
+                error=self.execution.error,
+            ),
+            DatabaseUnavailable,
+        )
+        if not is_mine:
+            raise OwnershipLost(f"attempt {self.attempt} no longer owns run {self.project.id}")
+        self._log.info("run ended", status=self.execution.outcome.value, events=summary.events)
+        self._put(self.execution.finish(_now()))
+        await self._settle()
+
+    # The way to the journal
+
+    def _put(self, event: Event) -> None:
+        self._advance(self._outbox.put(event))
+        self._said.set()
+        self._pressed.set()
+
+    def _advance(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.execution.advance(event)
+
+    async def _write(self) -> None:
+        """Append what is said: the first at once, then at most once a tick."""
+        while True:
+            await self._said.wait()
+            self._said.clear()
+            self._pressed.clear()
+            self._advance(self._outbox.cut(_now()))
+            await self._until_answered(self._append, JournalUnavailable)
+            if not self._outbox.is_unacknowledged:
+                self._settled.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._pressed.wait()
+
+    async def _append(self) -> None:
+        expected, events = self._outbox.batch()
+        if not events:
+            return
+        try:
+            await self._journal.append(
+                self.project.id,
+                events,
+                expected_tail=expected,
+                is_durable=any(map(_is_boundary, events)),
+            )
+        except AppendRefused as refused:
+            self._refused(refused)
+        else:
+            self._outbox.acknowledge(events[-1].id)
+
+    def _refused(self, refused: AppendRefused) -> None:
+        refusal = self._outbox.refused(refused.tail)
+        self._log.warning("append refused", expected=refused.expected, tail=refused.tail, means=refusal.name)
+        match refusal:
+            case Refusal.FENCED:
+                self._ownership.fenced()
+                raise OwnershipLost(f"a newer attempt than {self.attempt} owns run {self.project.id}")
+            case Refusal.UNKNOWN:
+                raise JournalDiverged(f"the journal of run {self.project.id} ends at {refused.tail}")
+            case Refusal.ARRIVED | Refusal.LOST:
+                self._said.set()
+
+    async def _settle(self) -> None:
+        """Wait until the journal has all that was said, but not for ever."""
+        self._settled.clear()
+        self._said.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_LIMIT_S):
+                await self._settled.wait()
+
+    async def _append_last_words(self) -> None:
+        """A run that is cut off leaves what it had said to its successor, if the journal takes it at once."""
+        if not self._outbox.has_pending or self._ownership.decide(now=time.monotonic()) is Decision.STOP:
+            return
+        self._advance(self._outbox.cut(_now()))
+        with contextlib.suppress(InitializerError):
+            await self._append()
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[T]], fault: type[InitializerError]) -> T:
+        """Ask until there is an answer, with growing pauses."""
+        pauses_s = iter(_RETRY_PAUSES_S)
+        while True:
+            try:
+                return await ask()
+            except fault as error:
+                pause_s = next(pauses_s, _RETRY_PAUSES_S[-1])
+                self._log.warning("trying again", error=str(error), pause_s=pause_s)
+                await asyncio.sleep(pause_s)
+
+
+def _now() -> datetime:
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _is_boundary(event: Event) -> bool:
+    """What should survive a loss of power, and is rare enough to pay a sync for."""
+    return isinstance(event, StepCompleted | StepFailed | Saving) or is_final(event)

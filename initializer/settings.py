@@ -1,0 +1,124 @@
+"""The settings: one frozen value, built once from the environment. README lists them all."""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from initializer.errors import InitializerError
+
+__all__ = ["BadSetting", "Settings"]
+
+
+class BadSetting(InitializerError):
+    """A setting has a value that cannot be meant; `name` is its variable."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name = name
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set; field `max_concurrent_runs` is variable `MAX_CONCURRENT_RUNS`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public_url: str = "http://localhost:8000"
+    data_dir: Path = Path("data")
+    database_url: str = ""
+    log_level: str = "INFO"
+    max_concurrent_runs: int = 4
+    journal_retention_days: int = 7
+    trust_network: bool = False
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """The settings in an environment; empty variables count as not set. Raises `BadSetting`."""
+        given = {name: value for name in _PARSERS if (value := environ.get(name.upper(), "").strip())}
+        values = {name: _PARSERS[name](name.upper(), text) for name, text in given.items()}
+        settings = msgspec.convert(values, cls, strict=True) if values else cls()
+        settings = msgspec.structs.replace(settings, data_dir=settings.data_dir.absolute())
+        if "public_url" not in given:
+            settings = msgspec.structs.replace(settings, public_url=f"http://localhost:{settings.port}")
+        if "database_url" not in given:
+            database = settings.data_dir / "projects.db"
+            settings = msgspec.structs.replace(settings, database_url=f"sqlite:///{database}")
+        settings._check_exposure()
+        return settings
+
+    def _check_exposure(self) -> None:
+        if not is_loopback(self.host) and not self.trust_network:
+            raise BadSetting(
+                "HOST",
+                f"is {self.host}, which other machines can reach, and there are no accounts yet: whoever "
+                "reaches the app may do everything. Set TRUST_NETWORK=1 if everyone on that network may.",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _text(_name: str, text: str) -> str:
+    return text
+
+
+def _whole(low: int, high: int) -> Callable[[str, str], int]:
+    def parse(name: str, text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise BadSetting(name, f"is {text!r}; it takes a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _flag(name: str, text: str) -> bool:
+    if text not in ("0", "1"):
+        raise BadSetting(name, f"is {text!r}; it takes 1 or 0")
+    return text == "1"
+
+
+def _level(name: str, text: str) -> str:
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise BadSetting(name, f"is {text!r}; it takes DEBUG, INFO, WARNING or ERROR")
+    return text.upper()
+
+
+def _url(name: str, text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise BadSetting(name, f"is {text!r}; it takes an address such as https://projects.example.com")
+    if parts.path.strip("/"):
+        raise BadSetting(name, f"is {text!r}; the app is served at the root of a host, without a path")
+    return text.rstrip("/")
+
+
+def _database_url(name: str, text: str) -> str:
+    if not text.startswith("sqlite:///"):
+        raise BadSetting(name, "is not an SQLite address; this version takes sqlite:///path/to/projects.db")
+    return text
+
+
+def _path(_name: str, text: str) -> Path:
+    return Path(text).expanduser()
+
+
+_PARSERS: dict[str, Callable[[str, str], object]] = {
+    "host": _text,
+    "port": _whole(0, 65535),
+    "public_url": _url,
+    "data_dir": _path,
+    "database_url": _database_url,
+    "log_level": _level,
+    "max_concurrent_runs": _whole(1, 1000),
+    "journal_retention_days": _whole(1, 3650),
+    "trust_network": _flag,
+}

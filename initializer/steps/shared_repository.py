@@ -1,0 +1,84 @@
+"""A project's own folder in a repository that many runs push to at once."""
+
+import asyncio
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from initializer.forges.forge import GITOPS_SLUG
+from initializer.forges.git import BRANCH, Git, PushRefused
+from initializer.model.parameters import Project
+from initializer.steps.repository import git_of, trailers
+from initializer.steps.step import StepContext, StepError
+
+__all__ = ["MARK_FILE", "change_shared", "clear_folder", "is_own_folder", "refuse_stranger"]
+
+MARK_FILE = ".initializer-project"
+"""Holds the id of the project that a folder belongs to. No GitOps tool reads it: it is no YAML."""
+MAX_TRIES = 60
+MAX_WAIT_S = 0.5
+_random = random.SystemRandom()
+
+
+async def change_shared(
+    context: StepContext, *, folder: str, step: str, title: str, change: Callable[[Path], None]
+) -> str | None:
+    """Apply `change` to the project's folder of the shared repository, and push that as one commit.
+
+    Where somebody else pushed first, it is done again on top of theirs: each refusal means that another run
+    got on, so some tries are enough. Gives the commit's hash, or None where `change` changed nothing.
+    Raises what `change` raises, and `PushRefused` after `MAX_TRIES`.
+    """
+    clone = context.work_folder / "shared"
+    git = await git_of(context).clone(context.forge.remote(GITOPS_SLUG), clone, is_shallow=True)
+    own = clone / folder
+    for tries in range(1, MAX_TRIES + 1):
+        old, was_there = await git.head(), own.exists()
+        change(own)
+        if not was_there and not own.exists():
+            return None
+        commit = await git.commit_all(title, trailers(context.project, step), paths=[folder])
+        if commit is None:
+            return None
+        await context.before_change()
+        try:
+            await git.push(old=old)
+        except PushRefused as refused:
+            if tries == MAX_TRIES:
+                raise
+            context.log(f"Another run pushed at the same moment (try {tries}): {refused}")
+            await asyncio.sleep(_random.uniform(0, min(MAX_WAIT_S, 0.02 * 2**tries)))
+            await _catch_up(git)
+        else:
+            return commit
+    raise AssertionError("unreachable")
+
+
+def is_own_folder(folder: Path, project: Project) -> bool:
+    """Whether the folder exists and carries the project's mark."""
+    mark = folder / MARK_FILE
+    return (
+        not folder.is_symlink() and mark.is_file() and mark.read_text(encoding="utf-8").strip() == project.id
+    )
+
+
+def refuse_stranger(folder: Path, project: Project) -> None:
+    """Raise `StepError` where the folder is there and is not the project's."""
+    if (folder.exists() or folder.is_symlink()) and not is_own_folder(folder, project):
+        raise StepError(
+            f"the folder projects/{folder.name} of the GitOps repository was made for another project; "
+            "choose another name"
+        )
+
+
+def clear_folder(folder: Path, project: Project) -> None:
+    """Remove the folder and all in it, if it is the project's."""
+    if is_own_folder(folder, project):
+        shutil.rmtree(folder)
+
+
+async def _catch_up(git: Git) -> None:
+    await git("fetch", "--quiet", "--depth=1", "origin", BRANCH)
+    await git("reset", "--quiet", "--hard", "FETCH_HEAD")
+    await git("clean", "--quiet", "-ffdx")

@@ -1,0 +1,58 @@
+"""Errors as pages: one table from what happened to a status, one template for people."""
+
+from http import HTTPStatus
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.types import ExceptionHandler
+
+from initializer.errors import InitializerError
+from initializer.journal.journal import JournalUnavailable
+from initializer.projects.database import DatabaseUnavailable
+from web.rendering import Rendering
+
+__all__ = ["error_handlers"]
+
+_STATUSES: dict[type[InitializerError], HTTPStatus] = {
+    DatabaseUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    JournalUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+_SENTENCES = {
+    HTTPStatus.NOT_FOUND: "There is no page with this address.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take such a request.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request is larger than this server takes.",
+}
+
+log = structlog.get_logger()
+
+
+def error_handlers(rendering: Rendering) -> dict[type[Exception] | int, ExceptionHandler]:
+    """Handlers for Starlette: what was raised becomes a page with one readable sentence."""
+
+    def page(status: HTTPStatus, sentence: str, headers: dict[str, str] | None = None) -> Response:
+        html = rendering.render("pages/error.html", title=status.phrase, sentence=sentence)
+        return HTMLResponse(html, status, headers=headers)
+
+    async def refused(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status = HTTPStatus(error.status_code)
+        sentence = (
+            error.detail if error.detail != status.phrase else _SENTENCES.get(status, status.description)
+        )
+        return page(status, sentence, dict(error.headers or {}))
+
+    async def unavailable(request: Request, error: Exception) -> Response:
+        log.warning("request failed", path=request.url.path, error=str(error))
+        status = next(status for fault, status in _STATUSES.items() if isinstance(error, fault))
+        return page(status, "The server cannot answer right now; try again in a moment.")
+
+    async def broken(request: Request, _error: Exception) -> Response:
+        log.error("request broke", path=request.url.path)
+        return page(
+            HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; the server's log has the details."
+        )
+
+    handlers: dict[type[Exception] | int, ExceptionHandler] = {HTTPException: refused, Exception: broken}
+    return handlers | dict.fromkeys(_STATUSES, unavailable)

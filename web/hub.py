@@ -1,0 +1,180 @@
+"""The hub: a room for each run that somebody watches, one reader of its journal, any number of viewers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from initializer.engines.engine import Engine
+from initializer.errors import InitializerError
+from initializer.journal.journal import Journal
+from initializer.model.progress import Progress
+from initializer.projects.database import DatabaseUnavailable
+from initializer.projects.projects import ProjectRow, Projects
+from web.rendering import Rendering
+from web.room import Room, RunView, Viewer
+
+__all__ = ["Hub", "WatchBroken", "open_hub"]
+
+TICK_S = 1 / 30
+"""A room shows the first event at once, then changes at most this often."""
+ROW_CHECK_S = 5
+"""How often the rows of all watched runs are read: a final row ends its page, whatever the journal says."""
+RETRY_S = 1
+
+log = structlog.get_logger()
+
+
+class WatchBroken(InitializerError):
+    """The room's reader broke off; the viewer is to come back and read anew."""
+
+
+class Hub:
+    """Rooms by run. A room opens with its first viewer and closes with its last."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        projects: Projects,
+        engine: Engine,
+        rendering: Rendering,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        self._journal = journal
+        self._projects = projects
+        self._engine = engine
+        self._rendering = rendering
+        self._group = group
+        self._rooms: dict[str, _OpenRoom] = {}
+
+    @asynccontextmanager
+    async def join(self, row: ProjectRow, *, after: int) -> AsyncIterator[AsyncIterator[str]]:
+        """Watch a run from behind event `after`: its frames as they can be sent, the last one last.
+
+        The iterator raises `WatchBroken` where the room's reader broke off.
+        """
+        run = row.project.id
+        opened = self._rooms.get(run)
+        if opened is None:
+            opened = self._rooms[run] = _OpenRoom(self._new_room(row))
+            opened.reader = self._group.create_task(self._read(run, opened), name=f"reader of {run}")
+        opened.joining += 1
+        try:
+            await opened.is_read.wait()
+            viewer = opened.room.attach(after=after)
+            try:
+                yield self._frames(opened, viewer)
+            finally:
+                opened.room.detach(viewer)
+        finally:
+            opened.joining -= 1
+            if not opened.joining and self._rooms.get(run) is opened:
+                del self._rooms[run]
+                opened.reader.cancel()
+
+    def close(self) -> None:
+        """Stop all readers."""
+        for opened in self._rooms.values():
+            opened.reader.cancel()
+
+    async def check_rows(self) -> None:
+        """End the pages of runs whose row is final, for ever."""
+        while True:
+            await asyncio.sleep(ROW_CHECK_S)
+            if not self._rooms:
+                continue
+            try:
+                statuses = await self._projects.statuses(self._rooms)
+            except DatabaseUnavailable as error:
+                log.warning("rows not read", error=str(error))
+                continue
+            for run in [run for run, status in statuses.items() if status.is_final]:
+                opened = self._rooms.get(run)
+                if opened is not None:
+                    await self._end(run, opened.room)
+
+    async def follow_positions(self) -> None:
+        """Show waiting runs their place in the queue, for ever."""
+        async for _ in self._engine.follow_positions():
+            for run, opened in self._rooms.items():
+                opened.room.move(self._engine.position(run))
+                opened.room.tick()
+            await asyncio.sleep(TICK_S)
+
+    def _new_room(self, row: ProjectRow) -> Room:
+        progress = Progress.waiting(row.project.parameters.pipeline)
+        view = RunView(progress=progress, position=self._engine.position(row.project.id))
+        return Room(view, lambda shown, after: self._rendering.frame(row.project, shown, after=after))
+
+    async def _read(self, run: str, opened: "_OpenRoom") -> None:
+        """Keep a room current until its run ends."""
+        try:
+            async for events in self._journal.follow(run):
+                opened.room.receive(events)
+                opened.room.tick()
+                opened.is_read.set()
+                if opened.room.progress.status.is_final:
+                    await self._end(run, opened.room)
+                    return
+                await asyncio.sleep(TICK_S)
+        except Exception:
+            log.exception("reader of a room broke off", project=run)
+            opened.is_broken = True
+            if self._rooms.get(run) is opened:
+                del self._rooms[run]  # who comes next reads anew
+            opened.is_read.set()
+            opened.room.wake()
+
+    async def _end(self, run: str, room: Room) -> None:
+        """Send everyone the summary, read from the row."""
+        while room.last_frame is None:
+            try:
+                row = await self._projects.get(run)
+            except DatabaseUnavailable as error:
+                log.warning("summary not read", project=run, error=str(error))
+                await asyncio.sleep(RETRY_S)
+                continue
+            if row is None or not row.status.is_final:
+                return
+            room.end(self._rendering.last_frame(row))
+
+    async def _frames(self, opened: "_OpenRoom", viewer: Viewer) -> AsyncIterator[str]:
+        while True:
+            await viewer.woken.wait()
+            viewer.woken.clear()
+            while (frame := opened.room.next_frame(viewer)) is not None:
+                yield frame
+                if frame is opened.room.last_frame:
+                    return
+            if opened.is_broken:
+                raise WatchBroken("the journal could not be followed")
+
+
+class _OpenRoom:
+    """A room with its reader; `joining` counts its viewers, also those that wait for the first reading."""
+
+    reader: asyncio.Task[None]
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.joining = 0
+        self.is_read = asyncio.Event()
+        self.is_broken = False
+
+
+@asynccontextmanager
+async def open_hub(
+    *, journal: Journal, projects: Projects, engine: Engine, rendering: Rendering
+) -> AsyncIterator[Hub]:
+    """A hub at work; on exit all of its readers end."""
+    async with asyncio.TaskGroup() as group:
+        hub = Hub(journal=journal, projects=projects, engine=engine, rendering=rendering, group=group)
+        keepers = [group.create_task(hub.check_rows()), group.create_task(hub.follow_positions())]
+        try:
+            yield hub
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            hub.close()

@@ -1,0 +1,112 @@
+"""A room: the viewers of one run in this process, and what each of them is to be sent next."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from initializer.model.events import Event
+from initializer.model.progress import Progress, advance
+
+__all__ = ["Room", "RunView", "Viewer"]
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a panel shows: the progress, and for a waiting run its place in the queue, from 1."""
+
+    progress: Progress
+    position: int | None = None
+
+
+RenderFrame = Callable[[RunView, int], str]
+"""What changed in a view since an index, as HTML; since 0, the whole panel."""
+
+
+class Viewer:
+    """One open page. `seen` is the index and the position it shows, None as long as that is unknown."""
+
+    def __init__(self, seen: tuple[int, int | None] | None) -> None:
+        self.seen = seen
+        self.woken = asyncio.Event()
+        self.woken.set()
+
+
+class Room:
+    """Decides what is sent; does no input or output, and holds no queue.
+
+    What viewers are shown advances with `tick`. A viewer asks for its next frame when it has sent the last
+    one, so a slow one gets fewer, newer frames. Viewers that have seen the same share one frame.
+    """
+
+    def __init__(self, view: RunView, render_frame: RenderFrame) -> None:
+        self.shown = view
+        self.last_frame: str | None = None
+        self._latest = view
+        self._render_frame = render_frame
+        self._frames: dict[int, str] = {}  # to `shown`, from the index that was seen
+        self._viewers: set[Viewer] = set()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody watches."""
+        return not self._viewers
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run stands, shown or not yet."""
+        return self._latest.progress
+
+    def attach(self, *, after: int) -> Viewer:
+        """A new viewer that shows the events up to `after`; where that cannot be, it gets all."""
+        is_known = 0 < after <= self.shown.progress.index
+        viewer = Viewer((after, None) if is_known else None)
+        self._viewers.add(viewer)
+        return viewer
+
+    def detach(self, viewer: Viewer) -> None:
+        """The viewer has left."""
+        self._viewers.discard(viewer)
+
+    def receive(self, events: Sequence[Event]) -> None:
+        """Take in what happened; events that are known already are passed over. Raises `IndexGap`."""
+        progress = self.progress
+        for event in events:
+            if event.index > progress.index:
+                progress = advance(progress, event)
+        position = None if progress.index else self._latest.position
+        self._latest = RunView(progress=progress, position=position)
+
+    def move(self, position: int | None) -> None:
+        """The run waits at this place in the queue."""
+        if not self.progress.index:
+            self._latest = RunView(progress=self.progress, position=position)
+
+    def tick(self) -> None:
+        """Show what has come since the last tick."""
+        if self.shown is not self._latest:
+            self.shown = self._latest
+            self._frames.clear()
+            self.wake()
+
+    def end(self, last_frame: str) -> None:
+        """The run is over, and this is the last frame for everyone."""
+        self.last_frame = last_frame
+        self.wake()
+
+    def next_frame(self, viewer: Viewer) -> str | None:
+        """What the viewer is to be sent now; None where it has seen all that is shown."""
+        if self.last_frame is not None:
+            return self.last_frame
+        now_shown = (self.shown.progress.index, self.shown.position)
+        if viewer.seen == now_shown:
+            return None
+        after = viewer.seen[0] if viewer.seen else 0
+        viewer.seen = now_shown
+        if after not in self._frames:
+            self._frames[after] = self._render_frame(self.shown, after)
+        return self._frames[after]
+
+    def wake(self) -> None:
+        """Have every viewer look again."""
+        for viewer in self._viewers:
+            viewer.woken.set()

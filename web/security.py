@@ -1,0 +1,101 @@
+"""What every request and answer passes: hosts and origins that are ours, headers that keep the page ours."""
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from initializer.access import LOCAL_USER, Action, Viewer, allowed
+from initializer.model.parameters import Project
+from initializer.settings import Settings, is_loopback
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "SecurityHeaders",
+    "TrustedHosts",
+    "authorize",
+    "check_origin",
+    "is_own_origin",
+    "viewer_of",
+]
+
+MAX_BODY_BYTES = 64 * 1024
+
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+class SecurityHeaders:
+    """Adds the headers to every answer, errors included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class TrustedHosts:
+    """Answers only under its own names: a page elsewhere that points a name of its own at this machine
+    (DNS rebinding) would otherwise be our own origin.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._names = {urlsplit(settings.public_url).hostname, settings.host.strip("[]")}
+        self._is_any = settings.trust_network and not is_loopback(settings.host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and not self._is_known(
+            Headers(scope=scope).get("host", "")
+        ):
+            raise HTTPException(400, "This address is not one of this server's names.")
+        await self._app(scope, receive, send)
+
+    def _is_known(self, host: str) -> bool:
+        name = urlsplit(f"//{host}").hostname or ""
+        return self._is_any or is_loopback(name) or name in self._names
+
+
+def is_own_origin(connection: HTTPConnection) -> bool:
+    """Whether the request says that it comes from a page of this server."""
+    origin = urlsplit(connection.headers.get("origin", ""))
+    return bool(origin.netloc) and origin.netloc == connection.headers.get("host")
+
+
+def check_origin(request: Request) -> None:
+    """Refuse a change that a page elsewhere asks for. Raises `HTTPException` 403."""
+    if not is_own_origin(request):
+        raise HTTPException(
+            403, "This request does not come from a page of this server, so nothing was done."
+        )
+
+
+def viewer_of(connection: HTTPConnection) -> Viewer:
+    """Who asks."""
+    del connection  # the session comes with accounts
+    return LOCAL_USER
+
+
+def authorize(connection: HTTPConnection, action: Action, project: Project | None = None) -> Viewer:
+    """Who asks, if they may. Raises `HTTPException` 403."""
+    viewer = viewer_of(connection)
+    if not allowed(viewer, action, project):
+        raise HTTPException(403, "You may not do this.")
+    return viewer
