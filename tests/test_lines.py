@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ def split(*portions: bytes, max_bytes: int = 12) -> list[str]:
 @given(OUTPUT, st.lists(st.integers(0, 100), max_size=5))
 def test_the_lines_do_not_depend_on_how_the_bytes_arrive(output: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(output)) for cut in cuts), len(output)]
-    portions = [output[start:end] for start, end in zip(places, places[1:], strict=False)]
+    portions = [output[start:end] for start, end in pairwise(places)]
     assert split(*portions) == split(output)
 
 

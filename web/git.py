@@ -1,4 +1,4 @@
-"""`git clone` over HTTP: the read half of Git's smart protocol, answered by `git http-backend` as a CGI child.
+"""`git clone` over HTTP: the read half of Git's smart protocol, answered by a `git http-backend`.
 
 Two URLs and no more: no file of a repository is served as such, and nothing can be pushed. A client gets a
 whole commit or an error: git moves a branch only when all of a push has arrived, and reads it once per fetch.

@@ -114,7 +114,6 @@ class Pages:
             panel=panel,
             index=index,
             title=self._rendering.title(row.project, row.status, percent),
-            favicon_state=row.status.value,
         )
 
     async def progress(self, request: Request) -> Response:

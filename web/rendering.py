@@ -51,7 +51,8 @@ class Rendering:
         )  # fmt: skip
         self._environment.globals["assets"] = assets
         icons: Any = self._environment.get_template("icons.html").module
-        self._environment.globals["icon"] = icons.icon
+        self._favicon: Callable[..., str] = icons.favicon
+        self._environment.globals.update(icon=icons.icon, favicon=icons.favicon)
 
     def render(self, template: str, **values: Any) -> str:
         """A template of the folder with these values."""
@@ -95,7 +96,7 @@ class Rendering:
         """The frame that ends a page: the summary instead of the panel, and no connection any more."""
         return (
             _title(self.title(row.project, row.status))
-            + self._favicon(row.status)
+            + self._favicon(row.status, oob=True)
             + _replace("#run", self.summary(row))
             + _delete("#live")
             + _delete("#connection")
@@ -109,10 +110,7 @@ class Rendering:
     def _head(self, project: Project, view: RunView) -> str:
         progress = view.progress
         title = self.title(project, progress.status, progress.percent)
-        return _title(title) + self._favicon(progress.status)
-
-    def _favicon(self, state: str) -> str:
-        return self.render("fragments/favicon.html", state=state, oob=True)
+        return _title(title) + self._favicon(progress.status, oob=True)
 
     def _panel_values(self, project: Project, view: RunView) -> dict[str, Any]:
         progress, now = view.progress, self._now()

@@ -1,4 +1,4 @@
-"""What the steps that change a Git repository share: their marks on commits, and how a commit gets there once."""
+"""What steps that change a repository share: marks on commits, and how a commit gets there once."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Step 4: what tells Flux or Argo CD to deploy the project, in the GitOps repository that all projects share."""
+"""Step 4: what tells Flux or Argo CD to deploy the project, in a repository that all projects share."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ __all__ = ["SetupGitops", "expected_files"]
 
 
 class SetupGitops(Step):
-    """Write the project's folder of the GitOps repository, commit it, push it, again if others were faster."""
+    """Write the project's folder of the GitOps repository, commit and push it, again if others were faster."""
 
     name = "setup_gitops"
     title = "Set up GitOps"

@@ -54,8 +54,8 @@ class StepContext(Protocol):
         """Run a program and give its standard output as text; both its streams go to the log.
 
         It has no shell, no terminal, an environment of its own (`env` is added to it), and ends with its
-        runner; `on_line` gets each line of both streams as it comes. `initializer.processes.run_program` does it.
-        Raises `CommandFailed` where it exits with anything but 0 or outlives its limit.
+        runner: `initializer.processes.run_program` does it. `on_line` gets each line of both streams as it
+        comes. Raises `CommandFailed` where it exits with anything but 0 or outlives its limit.
         """
 
     async def before_change(self) -> None:

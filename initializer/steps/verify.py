@@ -1,4 +1,4 @@
-"""Step 5: what was made is fetched as anybody would, and checked: files, manifests, the template's own tests."""
+"""Step 5: what was made is fetched and checked: files, manifests, the template's own tests."""
 
 from pathlib import Path
 
