@@ -1,8 +1,67 @@
+# `make run` and `make test` set up what they need first, and only when it changed.
+# Another interpreter than python3: make run PYTHON=python3.12
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+# When these files were made, the locked packages were installed: what serves, and what develops.
+SERVING := $(VENV)/.serving
+DEVELOPING := $(VENV)/.developing
 
-lock:
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+INSTALL = $(BIN)/pip install --quiet --require-hashes --requirement
+INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
+APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
+
+.PHONY: run test lint format lock chromium
+.DELETE_ON_ERROR:
+
+run: $(SERVING)
+	@exec $(BIN)/initializer serve
+
+test: $(DEVELOPING) chromium
+	@$(BIN)/python -m pytest $(TESTS)
+
+lint: $(DEVELOPING)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(DEVELOPING)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(DEVELOPING)
 	$(COMPILE) --extra build pyproject.toml --output-file requirements.lock
 	$(COMPILE) --extra build --extra test --extra dev pyproject.toml --output-file requirements-dev.lock
+
+$(SERVING): requirements.lock pyproject.toml | $(BIN)/pip
+	@echo "Installing what serves the app (requirements.lock) ..."
+	@$(INSTALL) requirements.lock
+	@$(INSTALL_OURSELVES)
+	@touch $@
+
+$(DEVELOPING): requirements-dev.lock pyproject.toml | $(BIN)/pip
+	@echo "Installing what tests and checks the app (requirements-dev.lock) ..."
+	@$(INSTALL) requirements-dev.lock
+	@$(INSTALL_OURSELVES)
+	@touch $@
+
+# Debian keeps what makes an environment with pip (ensurepip) in a package of its own.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11 or missing: name another one, for example make run PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		{ $(IS_ROOT); } || { echo "$(PYTHON) cannot make environments: install $$package, for example with: sudo apt-get install $$package" >&2; exit 1; }; \
+		echo "Installing $$package ..."; $(APT_INSTALL) $$package >/dev/null; }
+	@$(PYTHON) -m venv $(VENV)
+
+chromium:
+	@command -v chromium >/dev/null || { \
+		{ $(IS_ROOT); } || { echo "The tests drive Chromium, which is not installed: install it, for example with: sudo apt-get install chromium" >&2; exit 1; }; \
+		echo "Installing chromium ..."; $(APT_INSTALL) chromium >/dev/null; }

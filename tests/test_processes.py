@@ -13,7 +13,7 @@ from initializer.processes import CommandFailed, CommandTimedOut, Limits, open_c
 
 pytestmark = pytest.mark.anyio
 
-STUBBORN = "trap '' TERM; echo $$ > pid; while :; do sleep 5; done"
+STUBBORN = "trap 'touch asked' TERM; echo $$ > pid; while :; do sleep 5; done"
 
 
 @pytest.fixture(params=["asyncio", "asyncio+uvloop"])
@@ -122,8 +122,7 @@ async def test_a_second_cancellation_ends_the_grace(tmp_path: Path, monkeypatch:
     running = asyncio.create_task(run_program(["sh", "-c", STUBBORN], home=tmp_path))
     await wait_until(lambda: pid_in(tmp_path / "pid"))
     running.cancel()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await wait_until((tmp_path / "asked").exists)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

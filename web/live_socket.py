@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class LiveSocket:
-    """`WS /projects/{id}/live?after=`. It refuses by closing codes: a refused handshake tells a page nothing."""
+    """`WS /projects/{id}/live?after=`. It refuses by closing codes; a refused handshake tells nothing."""
 
     def __init__(self, rendering: Rendering) -> None:
         self._rendering = rendering

@@ -102,31 +102,20 @@ class Pages:
     async def project(self, request: Request) -> Response:
         """A project's page: the panel while its run lasts, then the summary."""
         row = await self._row(request)
-        if row.status.is_final:
-            panel, percent, index = self._rendering.summary(row), 100, 0
-        else:
-            view = await self._view(request, row)
-            panel = self._rendering.panel(row.project, view)
-            percent, index = view.progress.percent, view.progress.index
-        return self._page(
-            "pages/project.html",
-            row=row,
-            panel=panel,
-            index=index,
-            title=self._rendering.title(row.project, row.status, percent),
-        )
+        view = None if row.status.is_final else await self._view(request, row)
+        return _html(self._rendering.page(row, view))
 
     async def progress(self, request: Request) -> Response:
         """The live panel as a fragment, also after the end."""
         row = await self._row(request)
-        return HTMLResponse(self._rendering.panel(row.project, await self._view(request, row)))
+        return _html(self._rendering.panel(row.project, await self._view(request, row)))
 
     async def summary(self, request: Request) -> Response:
         """The summary as a fragment; the panel while the run lasts."""
         row = await self._row(request)
         if not row.status.is_final:
             return await self.progress(request)
-        return HTMLResponse(self._rendering.summary(row))
+        return _html(self._rendering.summary(row))
 
     async def log(self, request: Request) -> Response:
         """Every log line of the run as text, also while it lasts."""
@@ -160,8 +149,11 @@ class Pages:
         return form_values(asked, problems, catalog=self._catalog, public_url=self._public_url)
 
     def _page(self, template: str, code: HTTPStatus = HTTPStatus.OK, /, **values: Any) -> Response:
-        html = self._rendering.render(template, **values)
-        return HTMLResponse(html, code, headers={"cache-control": "no-store", "vary": "hx-request"})
+        return _html(self._rendering.render(template, **values), code)
+
+
+def _html(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return HTMLResponse(text, status, headers={"cache-control": "no-store", "vary": "hx-request"})
 
 
 def _status(text: str) -> Status | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from initializer.model.parameters import Project
 from initializer.model.progress import LOG_TAIL_ROWS, Status, StepProgress
@@ -37,6 +37,7 @@ class Rendering:
         self, templates: Path, assets: Assets, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._now = now
+        self.assets = assets
         self._environment = Environment(
             loader=FileSystemLoader(templates),
             autoescape=select_autoescape(default=True),
@@ -70,10 +71,11 @@ class Rendering:
         The parts are rendered by the templates that the panel includes. Nothing of it depends on who watches.
         """
         progress, values = view.progress, self._panel_values(project, view)
-        head = self._head(project, view)
+        title = _title(self.title(project, progress.status, progress.percent))
         if after == 0 or after < progress.started_index:
-            return head + _replace("#run", self.render("fragments/panel.html", **values))
-        parts = [head, _morph("#run-header", self.render("fragments/run_header.html", **values))]
+            icon = str(self._favicon(progress.status, oob=True))
+            return title + icon + _replace("#run", self.render("fragments/panel.html", **values))
+        parts = [title, _morph("#run-header", self.render("fragments/run_header.html", **values))]
         for step in progress.steps:
             if step.index > after:
                 selector = f"#step-{step.spec.name}-head"
@@ -83,20 +85,22 @@ class Rendering:
 
     def summary(self, row: ProjectRow) -> str:
         """The summary that replaces the panel, from the row alone."""
-        assert row.summary is not None  # a final row has one
-        return self.render(
-            "fragments/summary.html",
-            row=row,
-            summary=row.summary,
-            outputs=row.summary.outputs,
-            sentence=_sentence(row),
-        )
+        return self.render("fragments/summary.html", **_summary_values(row))
+
+    def page(self, row: ProjectRow, view: RunView | None) -> str:
+        """A project's page: around the panel while the run lasts, around the summary with `view` None."""
+        if view is None:
+            title, values = self.title(row.project, row.status), _summary_values(row)
+        else:
+            title = self.title(row.project, row.status, view.progress.percent)
+            values = {**self._panel_values(row.project, view), "row": row}
+        return self.render("pages/project.html", **values, title=title, is_live=view is not None)
 
     def last_frame(self, row: ProjectRow) -> str:
         """The frame that ends a page: the summary instead of the panel, and no connection any more."""
         return (
             _title(self.title(row.project, row.status))
-            + self._favicon(row.status, oob=True)
+            + str(self._favicon(row.status, oob=True))
             + _replace("#run", self.summary(row))
             + _delete("#live")
             + _delete("#connection")
@@ -106,11 +110,6 @@ class Rendering:
         """The page's title."""
         what = f"{percent}%" if status is Status.INITIALIZING else WORDS[status]
         return f"{what} · {project.name}"
-
-    def _head(self, project: Project, view: RunView) -> str:
-        progress = view.progress
-        title = self.title(project, progress.status, progress.percent)
-        return _title(title) + self._favicon(progress.status, oob=True)
 
     def _panel_values(self, project: Project, view: RunView) -> dict[str, Any]:
         progress, now = view.progress, self._now()
@@ -140,6 +139,11 @@ class Rendering:
         return appended + _delete(f"{selector} > li:nth-last-child(n+{LOG_TAIL_ROWS + 1})")
 
 
+def _summary_values(row: ProjectRow) -> dict[str, Any]:
+    assert row.summary is not None  # a final row has one
+    return {"row": row, "summary": row.summary, "outputs": row.summary.outputs, "sentence": _sentence(row)}
+
+
 def _partial(selector: str, swap: str, html: str) -> str:
     return f'<hx-partial hx-target="{selector}" hx-swap="{swap}">{html}</hx-partial>'
 
@@ -157,7 +161,7 @@ def _delete(selector: str) -> str:
 
 
 def _title(text: str) -> str:
-    return Markup("<title>{}</title>").format(text)
+    return f"<title>{escape(text)}</title>"
 
 
 def _now_line(view: RunView) -> str:

@@ -20,15 +20,17 @@ __all__ = ["RunContext"]
 class RunContext:
     """`StepContext` for one step of one attempt."""
 
-    def __init__(self, attempt: "Attempt", *, step: str, forge: Forge, work_folder: Path) -> None:
+    def __init__(self, attempt: "Attempt", *, step: str, forge: Forge, folder: Path) -> None:
         self.project = attempt.project
         self.outputs: Outputs = attempt.execution.progress.outputs
         self.forge = forge
-        self.work_folder = work_folder
         self._attempt = attempt
         self._step = step
-        self._home = work_folder.with_name(f"{work_folder.name}.home")
-        self._home.mkdir()
+        self._folder = folder
+
+    @property
+    def work_folder(self) -> Path:
+        return _made(self._folder / "work")
 
     @property
     def resources(self) -> Sequence[Resource]:
@@ -65,7 +67,7 @@ class RunContext:
 
         return await run_program(
             command,
-            home=self._home,
+            home=_made(self._folder / "home"),
             cwd=cwd or self.work_folder,
             env=env,
             timeout_s=timeout_s,
@@ -75,3 +77,9 @@ class RunContext:
 
     async def before_change(self) -> None:
         await self._attempt.verify()
+
+
+def _made(folder: Path) -> Path:
+    """The folder, made when it is first asked for: a step without files costs none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

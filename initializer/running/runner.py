@@ -73,11 +73,11 @@ class Runner:
                 return
 
     async def _perform_step(self, attempt: Attempt, step: Step) -> Outputs | None:
-        """One step in a work folder of its own, which is gone afterwards."""
-        folder = self._work_folder / f"{attempt.project.id}-{attempt.attempt}" / step.name
-        await asyncio.to_thread(folder.mkdir, parents=True)
+        """One step with a folder of its own, which is gone afterwards."""
+        folder = self._work_folder / f"{attempt.project.id}-{attempt.attempt}"
         forge = self._forges[attempt.project.parameters.forge]
         try:
-            return await step.run(RunContext(attempt, step=step.name, forge=forge, work_folder=folder))
+            return await step.run(RunContext(attempt, step=step.name, forge=forge, folder=folder))
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder.parent, ignore_errors=True)
+            if folder.exists():
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -1,6 +1,6 @@
 """Step 3: a Kustomize base and one overlay for each environment, in the project's repository."""
 
-from initializer.catalog.catalog import load_catalog
+from initializer.catalog.catalog import find_template
 from initializer.manifests.kustomize import environment_files
 from initializer.steps.files import write_files
 from initializer.steps.repository import clone_project, commit_and_push, count_files, find_commit
@@ -45,5 +45,5 @@ class CreateEnvironments(Step):
 def expected_files(context: StepContext) -> dict[str, str]:
     """The files this step gives the repository: path -> text."""
     project = context.project
-    template = load_catalog().get(project.parameters.template)
+    template = find_template(project.parameters.template.name)
     return dict(environment_files(project.slug, project.parameters.environments, port=template.port))

@@ -24,9 +24,8 @@ class CreateRepo(Step):
             await context.before_change()
             is_new = await context.forge.create_repository(context.project)
         context.resource("repository", slug, "created" if is_new else "adopted", url=url)
-        context.log(
-            f"{'Created' if is_new else 'Found its own'} repository {slug} on the forge {context.forge.name}"
-        )
+        found = "Created" if is_new else "Found its own"
+        context.log(f"{found} repository {slug} on the forge {context.forge.name}")
         context.progress(100, "The repository exists")
         return {"clone_url": url, "default_branch": "main"}
 

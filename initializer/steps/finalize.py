@@ -48,7 +48,7 @@ class Finalize(Step):
             return name == project.slug and await context.forge.has_repository(project)
 
         if not await has_repository(project.slug):
-            raise StepError(f"the repository {project.slug}, which this run made, is not there any more")
+            raise StepError(f"the repository {project.slug}, which this run made, is gone")
         own = await clone_project(context)
         shared = context.work_folder / "gitops"
 
@@ -85,9 +85,7 @@ class Finalize(Step):
         elif await check(resource.name):
             context.log(f"The {resource.kind} {resource.name} is there")
         else:
-            raise StepError(
-                f"the {resource.kind} {resource.name}, which this run made, is not there any more"
-            )
+            raise StepError(f"the {resource.kind} {resource.name}, which this run made, is gone")
 
 
 def _is_file(path: Path) -> bool:

@@ -25,7 +25,10 @@ class StepContext(Protocol):
     project: Project
     outputs: Outputs  # of the steps before, merged; JSON values only
     forge: Forge
-    work_folder: Path  # empty at the start of each attempt at the step; gone when the step is over
+
+    @property
+    def work_folder(self) -> Path:
+        """A folder of the step's own: empty at the start of each attempt, gone when the step is over."""
 
     @property
     def resources(self) -> Sequence[Resource]:

@@ -1,12 +1,18 @@
 """Step 5: what was made is fetched and checked: files, manifests, the template's own tests."""
 
+import asyncio
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from initializer.catalog.catalog import find_template
 from initializer.forges.forge import GITOPS_SLUG
 from initializer.forges.git import Git
-from initializer.processes import Limits
-from initializer.steps import create_environments, setup_gitops
-from initializer.steps.files import tree_of
+from initializer.manifests.check import check_manifests
+from initializer.manifests.gitops import gitops_path
+from initializer.processes import CommandFailed, Limits
+from initializer.steps import create_environments, push_template, setup_gitops
+from initializer.steps.files import read_texts, tree_of
 from initializer.steps.repository import clone_project, find_commit, git_of
 from initializer.steps.step import Outputs, Step, StepContext, StepError
 
@@ -14,6 +20,7 @@ __all__ = ["Verify"]
 
 TEST_TIMEOUT_S = 120
 TEST_LIMITS = Limits(memory_bytes=2 << 30, cpu_s=60, file_bytes=50_000_000, processes=512)
+MAX_NAMED_PROBLEMS = 3
 
 
 class Verify(Step):
@@ -25,7 +32,7 @@ class Verify(Step):
     timeout_s = 240
 
     async def run(self, context: StepContext) -> Outputs:
-        """Outputs: `verified`, a mapping of what was checked to how many of it."""
+        """Outputs: `verified`, how many `files` and `manifests` were checked and whether `tests` ran."""
         context.progress(0, "Cloning the repository")
         git = await clone_project(context)
         context.progress(10, "Cloning the GitOps repository")
@@ -34,19 +41,78 @@ class Verify(Step):
         context.progress(20, "Checking that every file is there")
         files = await self._check_files(context, git, gitops)
         context.progress(35, "Checking the manifests")
-        manifests = await self._check_manifests(context, git.folder, gitops)
+        own_folder = gitops / gitops_path(context.project.slug)
+        manifests = await self._check_manifests(context, git.folder, "the repository")
+        manifests += await self._check_manifests(context, own_folder, "the GitOps repository")
         context.progress(50, "Running the template's own tests")
-        await self._run_tests(context, git.folder)
+        has_tests = await self._run_tests(context, git.folder)
         context.progress(100, "Everything is as it should be")
-        return {"verified": {"files": files, "manifests": manifests}}
+        return {"verified": {"files": files, "manifests": manifests, "tests": has_tests}}
 
     async def _check_files(self, context: StepContext, git: Git, gitops: Path) -> int:
-        expected = create_environments.expected_files(context)
-        check_texts(git.folder, expected, "the repository")
-        check_texts(gitops, setup_gitops.expected_files(context), "the GitOps repository")
-        commit = await find_commit(git, context.project, "push_template")
+        commit = await find_commit(git, context.project, push_template.PushTemplate.name)
         if commit is None:
             raise StepError("the repository does not have the commit of its template")
         names = (await git("ls-tree", "-r", "-z", "--name-only", commit)).split("\0")[:-1]
-        check_names(tree_of(git.folder), [*names, *load_expected(context)], "the repository")
-        return len(names) + len(expected)
+        missing = sorted(set(names) - set(tree_of(git.folder)))
+        if missing:
+            raise StepError(f"the repository lacks {_listed(missing)} of its template")
+        manifests = create_environments.expected_files(context)
+        _compare(git.folder, manifests, "the repository")
+        shared = setup_gitops.expected_files(context)
+        _compare(gitops, shared, "the GitOps repository")
+        count = len(names) + len(manifests) + len(shared)
+        context.log(f"All {count} files are there")
+        return count
+
+    async def _check_manifests(self, context: StepContext, folder: Path, where: str) -> int:
+        names = [name for name in tree_of(folder) if name.endswith((".yaml", ".yml"))]
+        if where != "the repository":
+            problems = await asyncio.to_thread(check_manifests, read_texts(folder, names), folders=("",))
+        else:
+            problems = await asyncio.to_thread(check_manifests, read_texts(folder, names))
+        for problem in problems:
+            context.log(f"In {where}, {problem}")
+        if problems:
+            named = "; ".join(map(str, problems[:MAX_NAMED_PROBLEMS]))
+            raise StepError(f"{len(problems)} problems in the manifests of {where}: {named}")
+        context.log(f"Checked {len(names)} YAML files of {where}")
+        return len(names)
+
+    async def _run_tests(self, context: StepContext, folder: Path) -> bool:
+        """Run what the template says its tests are, as a stranger: with limits, and nothing of the server's."""
+        template = find_template(context.project.parameters.template.name)
+        command = template.command_for_tests(sys.executable)
+        if not command:
+            context.log(f"The template {template.name} brings no tests")
+            return False
+        context.log(f"Running {' '.join(template.test_command)}")
+        temporary = context.work_folder / "tmp"
+        temporary.mkdir()
+        try:
+            await context.run_command(
+                command,
+                cwd=folder,
+                env={**push_template.PYTHON_ENVIRONMENT, "TMPDIR": str(temporary)},
+                timeout_s=TEST_TIMEOUT_S,
+                limits=TEST_LIMITS,
+            )
+        except CommandFailed as error:
+            raise StepError(f"the template's own tests failed: {error}") from error
+        return True
+
+
+def _compare(folder: Path, expected: Mapping[str, str], where: str) -> None:
+    present = set(tree_of(folder))
+    missing = sorted(set(expected) - present)
+    if missing:
+        raise StepError(f"{where} lacks {_listed(missing)}")
+    found = read_texts(folder, list(expected))
+    other = sorted(name for name, text in expected.items() if found[name] != text)
+    if other:
+        raise StepError(f"{where} has other text in {_listed(other)} than this run wrote")
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMED_PROBLEMS])
+    return f"{shown} and {len(names) - MAX_NAMED_PROBLEMS} more" if len(names) > MAX_NAMED_PROBLEMS else shown
