@@ -108,7 +108,13 @@ async def write(journal: FileJournal, run: str, *, count: int, rate: float) -> d
     for number in range(count):
         index = int(tail.partition("-")[2])
         events: list[Event] = [
-            Log(id=f"1-{index + 1}", at=datetime.now(UTC), step=STEP, first=number + 1, lines=(f"line {number}",)),
+            Log(
+                id=f"1-{index + 1}",
+                at=datetime.now(UTC),
+                step=STEP,
+                first=number + 1,
+                lines=(f"line {number}",),
+            ),
             Progressed(
                 id=f"1-{index + 2}",
                 at=datetime.now(UTC),

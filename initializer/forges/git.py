@@ -141,7 +141,6 @@ class Git:
                 f"--force-with-lease={BRANCH}:{old or ''}",
                 "origin",
                 f"{BRANCH}:{BRANCH}",
-                log_output=True,
             )
         except CommandFailed as error:
             if error.status == 1:  # 128 is a broken connection or repository

@@ -32,12 +32,12 @@ class CreateEnvironments(Step):
             title = f"Add environments: {', '.join(environments)}"
             on_file = count_files(context, "Adding manifests", len(files), percents=(40, 60))
             commit = await commit_and_push(context, git, self.name, title, on_file=on_file)
-            state = "created"
+            for environment in environments:
+                context.resource("environment", environment, "created")
         else:
             context.log(f"The environments were added before, in commit {commit[:12]}")
-            state = "adopted"
-        for environment in environments:
-            context.resource("environment", environment, state)
+            for environment in environments:
+                context.resource("environment", environment, "adopted")
         context.progress(100, "The environments are in the repository")
         return {"environments": list(environments), "environments_commit": commit}
 

@@ -80,7 +80,7 @@ class Finalize(Step):
         check = checks.get(resource.kind)
         if check is None:
             context.log(
-                f"The {resource.kind} {resource.name} is of another step's kind and was not looked for"
+                f"The {resource.kind} {resource.name} was made by another step, so it was not looked for"
             )
         elif await check(resource.name):
             context.log(f"The {resource.kind} {resource.name} is there")

@@ -54,8 +54,7 @@ class PushTemplate(Step):
         )
         on_file = count_files(context, "Adding files", len(files), percents=(60, 85))
         title = f"Start from the template {template.name}"
-        commit = await commit_and_push(context, git, self.name, title, on_file=on_file)
-        return commit
+        return await commit_and_push(context, git, self.name, title, on_file=on_file)
 
     async def _render(self, context: StepContext, template: Template, destination: Path) -> list[str]:
         project = context.project

@@ -12,7 +12,7 @@ __all__ = ["SetupGitops", "expected_files"]
 
 
 class SetupGitops(Step):
-    """Write the project's folder of the GitOps repository, commit and push it, again if others were faster."""
+    """Write the project's folder of the GitOps repository, push it, again if others were faster."""
 
     name = "setup_gitops"
     title = "Set up GitOps"

@@ -2,13 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from initializer.catalog.catalog import find_template
 from initializer.forges.forge import GITOPS_SLUG
 from initializer.forges.git import Git
-from initializer.manifests.check import check_manifests
+from initializer.manifests.check import MANIFEST_FOLDERS, check_manifests
 from initializer.manifests.gitops import gitops_path
 from initializer.processes import CommandFailed, Limits
 from initializer.steps import create_environments, push_template, setup_gitops
@@ -42,8 +42,8 @@ class Verify(Step):
         files = await self._check_files(context, git, gitops)
         context.progress(35, "Checking the manifests")
         own_folder = gitops / gitops_path(context.project.slug)
-        manifests = await self._check_manifests(context, git.folder, "the repository")
-        manifests += await self._check_manifests(context, own_folder, "the GitOps repository")
+        manifests = await self._check_manifests(context, git.folder, "the repository", MANIFEST_FOLDERS)
+        manifests += await self._check_manifests(context, own_folder, "the GitOps repository", ("",))
         context.progress(50, "Running the template's own tests")
         has_tests = await self._run_tests(context, git.folder)
         context.progress(100, "Everything is as it should be")
@@ -65,12 +65,12 @@ class Verify(Step):
         context.log(f"All {count} files are there")
         return count
 
-    async def _check_manifests(self, context: StepContext, folder: Path, where: str) -> int:
+    async def _check_manifests(
+        self, context: StepContext, folder: Path, where: str, strict_folders: Iterable[str]
+    ) -> int:
         names = [name for name in tree_of(folder) if name.endswith((".yaml", ".yml"))]
-        if where != "the repository":
-            problems = await asyncio.to_thread(check_manifests, read_texts(folder, names), folders=("",))
-        else:
-            problems = await asyncio.to_thread(check_manifests, read_texts(folder, names))
+        texts = read_texts(folder, names)
+        problems = await asyncio.to_thread(check_manifests, texts, folders=strict_folders)
         for problem in problems:
             context.log(f"In {where}, {problem}")
         if problems:
@@ -80,7 +80,7 @@ class Verify(Step):
         return len(names)
 
     async def _run_tests(self, context: StepContext, folder: Path) -> bool:
-        """Run what the template says its tests are, as a stranger: with limits, and nothing of the server's."""
+        """Run what the template says its tests are, with limits and nothing of the server's."""
         template = find_template(context.project.parameters.template.name)
         command = template.command_for_tests(sys.executable)
         if not command:

@@ -1,0 +1,91 @@
+"""A TCP relay before the server, whose connections can be cut as a network does it."""
+
+import contextlib
+import socket
+import struct
+import threading
+from typing import Self
+
+__all__ = ["Relay"]
+
+_AT_ONCE = struct.pack("ii", 1, 0)  # closing sends a reset instead of a farewell
+
+
+class Relay:
+    """Relays between its own port and another one of this machine, until it is told not to."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://localhost:{self.port}"
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._is_down = False
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(10)
+
+    def cut(self) -> int:
+        """Reset every connection; gives how many there were. New ones are let through."""
+        with self._lock:
+            open_sockets, self._open = self._open, set()
+        for one in open_sockets:
+            with contextlib.suppress(OSError):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        return len(open_sockets) // 2
+
+    def go_down(self) -> None:
+        """Reset every connection, and each new one too."""
+        self._is_down = True
+        self.cut()
+
+    def come_back(self) -> None:
+        """Let new connections through again."""
+        self._is_down = False
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                inner, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._is_down:
+                inner.close()
+                continue
+            try:
+                outer = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                inner.close()
+                continue
+            with self._lock:
+                self._open |= {inner, outer}
+            self._spawn(self._pump, inner, outer)
+            self._spawn(self._pump, outer, inner)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while portion := source.recv(65536):
+                sink.sendall(portion)
+        with self._lock:
+            self._open -= {source, sink}
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _spawn(self, target: object, *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+        thread.start()
+        self._threads.append(thread)

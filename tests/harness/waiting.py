@@ -1,0 +1,22 @@
+"""Waiting for what other processes do: they set no event, so it is looked for, quickly and with a deadline."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["DEADLINE_S", "wait_for"]
+
+DEADLINE_S = 60
+_LOOK_S = 0.002
+
+T = TypeVar("T")
+
+
+def wait_for(look: Callable[[], T], what: str, *, deadline_s: float = DEADLINE_S) -> T:
+    """What `look` gives as soon as that is true. Raises `AssertionError` at the deadline."""
+    until = time.monotonic() + deadline_s
+    while not (found := look()):
+        if time.monotonic() > until:
+            raise AssertionError(f"in vain for {deadline_s:g} s: {what}")
+        time.sleep(_LOOK_S)
+    return found
