@@ -10,13 +10,13 @@ from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 __all__ = ["Assets", "folder_of"]
 
 STYLES = ("tokens", "base", "site", "form", "list", "run", "log", "summary")
-SCRIPTS = ("vendor/htmx-4.0.1.min", "vendor/hx-ws-4.0.1.min", "js/live", "js/clock", "js/steps", "js/copy")
+SCRIPTS = ("vendor/htmx-4.0.1.min", "vendor/hx-ws-4.0.1.min", "js/live", "js/clock", "js/steps", "js/copy", "js/navigation")
 STATES = ("idle", "pending", "initializing", "active", "failed", "cancelled")
 _FOREVER = "public, max-age=31536000, immutable"
 
@@ -48,12 +48,16 @@ class Assets:
 
     def routes(self) -> list[Route]:
         """Where they are served."""
-        return [Route("/static/{name}", self._serve)]
+        return [Route("/static/{name}", self._serve), Route("/favicon.ico", self._serve_icon)]
 
     def _add(self, stem: str, suffix: str, content: bytes, media_type: str) -> str:
         name = f"{stem}.{hashlib.sha256(content).hexdigest()[:12]}.{suffix}"
         self._files[name] = (gzip.compress(content, mtime=0), media_type)
         return f"/static/{name}"
+
+    async def _serve_icon(self, _request: Request) -> Response:
+        """The icon of what has no page around it, such as a log: browsers ask for it by this name."""
+        return RedirectResponse(self.favicon("idle"))
 
     async def _serve(self, request: Request) -> Response:
         found = self._files.get(request.path_params["name"])

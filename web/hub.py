@@ -70,13 +70,14 @@ class Hub:
                 opened.room.detach(viewer)
         finally:
             opened.joining -= 1
-            if not opened.joining and self._rooms.get(run) is opened:
-                del self._rooms[run]
+            if not opened.joining:
+                self._forget(run, opened)
                 opened.reader.cancel()
 
     def close(self) -> None:
-        """Stop all readers."""
-        for opened in self._rooms.values():
+        """Stop all readers; who still watches is sent away."""
+        for run, opened in list(self._rooms.items()):
+            self._break_off(run, opened)
             opened.reader.cancel()
 
     async def check_rows(self) -> None:
@@ -93,7 +94,7 @@ class Hub:
             for run in [run for run, status in statuses.items() if status.is_final]:
                 opened = self._rooms.get(run)
                 if opened is not None:
-                    await self._end(run, opened.room)
+                    await self._end_guarded(run, opened)
 
     async def follow_positions(self) -> None:
         """Show waiting runs their place in the queue, for ever."""
@@ -116,20 +117,24 @@ class Hub:
                 opened.room.tick()
                 opened.is_read.set()
                 if opened.room.progress.status.is_final:
-                    await self._end(run, opened.room)
+                    await self._end(run, opened)
                     return
                 await asyncio.sleep(TICK_S)
         except Exception:
             log.exception("reader of a room broke off", project=run)
-            opened.is_broken = True
-            if self._rooms.get(run) is opened:
-                del self._rooms[run]  # who comes next reads anew
-            opened.is_read.set()
-            opened.room.wake()
+            self._break_off(run, opened)
 
-    async def _end(self, run: str, room: Room) -> None:
+    async def _end_guarded(self, run: str, opened: "_OpenRoom") -> None:
+        """End one room; where its row or summary cannot be used, no other room suffers."""
+        try:
+            await self._end(run, opened)
+        except Exception:
+            log.exception("page not ended", project=run)
+            self._break_off(run, opened)
+
+    async def _end(self, run: str, opened: "_OpenRoom") -> None:
         """Send everyone the summary, read from the row."""
-        while room.last_frame is None:
+        while opened.room.last_frame is None:
             try:
                 row = await self._projects.get(run)
             except DatabaseUnavailable as error:
@@ -138,18 +143,31 @@ class Hub:
                 continue
             if row is None or not row.status.is_final:
                 return
-            room.end(self._rendering.last_frame(row))
+            opened.room.end(self._rendering.last_frame(row))
+        self._forget(run, opened)
+
+    def _break_off(self, run: str, opened: "_OpenRoom") -> None:
+        """Send a room's viewers away, to come back and read anew."""
+        self._forget(run, opened)
+        opened.is_broken = True
+        opened.is_read.set()
+        opened.room.wake()
+
+    def _forget(self, run: str, opened: "_OpenRoom") -> None:
+        """Whoever comes next gets a new room."""
+        if self._rooms.get(run) is opened:
+            del self._rooms[run]
 
     async def _frames(self, opened: "_OpenRoom", viewer: Viewer) -> AsyncIterator[str]:
         while True:
             await viewer.woken.wait()
             viewer.woken.clear()
+            if opened.is_broken:
+                raise WatchBroken("the journal could not be followed")
             while (frame := opened.room.next_frame(viewer)) is not None:
                 yield frame
                 if frame is opened.room.last_frame:
                     return
-            if opened.is_broken:
-                raise WatchBroken("the journal could not be followed")
 
 
 class _OpenRoom:

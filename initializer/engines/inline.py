@@ -59,6 +59,15 @@ class InlineEngine:
                     await perform(project, attempt=attempt, reason=reason)
                 except Exception:
                     log.exception("run broke off", project=project.id, attempt=attempt)
+                except asyncio.CancelledError:
+                    if _is_cancelled():
+                        raise
+                    log.exception("run cancelled itself", project=project.id, attempt=attempt)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 @asynccontextmanager

@@ -10,11 +10,16 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from initializer.journal.journal import AppendRefused, JournalUnavailable
+import msgspec
+import structlog
+
+from initializer.journal.journal import AppendRefused, JournalDamaged, JournalUnavailable
 from initializer.journal.signal import Signals
 from initializer.model.events import Event, EventId, decode_event, encode_event, is_final
 
 __all__ = ["FileJournal"]
+
+log = structlog.get_logger()
 
 
 class FileJournal:
@@ -57,31 +62,42 @@ class FileJournal:
                 woken.clear()
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:
+        self._ends.pop(run, None)  # the next append opens the file, and so takes this back
         due = datetime.now(UTC) + keep_for
-        await asyncio.to_thread(self._expiry_path(run).write_text, due.isoformat())
+        try:
+            _replace_text(self._expiry_path(run), due.isoformat())
+        except OSError as error:
+            raise JournalUnavailable(
+                f"the journal of run {run} cannot be retired: {error.strerror}"
+            ) from error
 
     async def remove_retired(self, now: datetime) -> int:
         """Delete the journals whose time has come; gives how many."""
-        return await asyncio.to_thread(self._remove_retired, now)
+        due = await asyncio.to_thread(self._due, now)
+        # Back in the thread of appends: none comes between the look and the removal.
+        return sum(self._remove_if_due(run, now) for run in due)
 
     def _append(self, run: str, events: Sequence[Event], expected_tail: EventId | None) -> None:
-        tail, size = self._ends.get(run) or self._open(run)
+        tail, size = self._end(run)
         if tail != expected_tail:
             raise AppendRefused(expected=expected_tail, tail=tail)
         lines = b"".join(encode_event(event) + b"\n" for event in events)
+        self._expiry_path(run).unlink(missing_ok=True)
         self._write_whole(run, lines, size)
         self._ends[run] = (events[-1].id, size + len(lines))
         if is_final(events[-1]):
             del self._ends[run]
 
-    def _open(self, run: str) -> tuple[EventId | None, int]:
-        """The end of a run's file, rid of a line that a crash tore."""
-        self._expiry_path(run).unlink(missing_ok=True)
-        events, size = self._read_from(run, 0)
+    def _end(self, run: str) -> tuple[EventId | None, int]:
+        """The tail of a run and the size of its file, rid of a line that a crash or a full disk tore."""
         path = self._path(run)
-        if path.exists() and path.stat().st_size > size:
-            os.truncate(path, size)
-        end = self._ends[run] = (events[-1].id if events else None, size)
+        found = path.stat().st_size if path.exists() else 0
+        end = self._ends.get(run)
+        if end is None or end[1] != found:
+            events, size = self._read_from(run, 0)
+            if found > size:
+                os.truncate(path, size)
+            end = self._ends[run] = (events[-1].id if events else None, size)
         return end
 
     def _write_whole(self, run: str, lines: bytes, size: int) -> None:
@@ -105,22 +121,44 @@ class FileJournal:
         except OSError as error:
             raise JournalUnavailable(f"the journal of run {run} cannot be read: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]
-        return [decode_event(line) for line in whole.splitlines()], offset + len(whole)
+        try:
+            return [decode_event(line) for line in whole.splitlines()], offset + len(whole)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise JournalDamaged(f"the journal of run {run} is damaged: {error}") from error
 
-    def _remove_retired(self, now: datetime) -> int:
-        removed = 0
-        for expiry in self._folder.glob("*.expires"):
-            if datetime.fromisoformat(expiry.read_text()) <= now:
-                expiry.with_suffix(".jsonl").unlink(missing_ok=True)
-                expiry.unlink()
-                removed += 1
-        return removed
+    def _due(self, now: datetime) -> list[str]:
+        runs = [path.stem for path in self._folder.glob("*.expires")]
+        return [run for run in runs if self._is_due(run, now)]
+
+    def _remove_if_due(self, run: str, now: datetime) -> bool:
+        if not self._is_due(run, now):
+            return False
+        self._path(run).unlink(missing_ok=True)
+        self._expiry_path(run).unlink(missing_ok=True)
+        return True
+
+    def _is_due(self, run: str, now: datetime) -> bool:
+        """Whether the time of a retired journal has come; one whose date cannot be read stays."""
+        try:
+            return datetime.fromisoformat(self._expiry_path(run).read_text()) <= now
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError) as error:
+            log.warning("expiry of a journal not read", run=run, error=str(error))
+            return False
 
     def _path(self, run: str) -> Path:
         return self._folder / f"{run}.jsonl"
 
     def _expiry_path(self, run: str) -> Path:
         return self._folder / f"{run}.expires"
+
+
+def _replace_text(path: Path, text: str) -> None:
+    """Write the whole of a small file, so that a crash leaves the old or the new one."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def _sync(path: Path) -> None:

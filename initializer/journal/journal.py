@@ -7,7 +7,7 @@ from typing import Protocol
 from initializer.errors import InitializerError
 from initializer.model.events import Event, EventId
 
-__all__ = ["AppendRefused", "Journal", "JournalUnavailable"]
+__all__ = ["AppendRefused", "Journal", "JournalDamaged", "JournalUnavailable"]
 
 
 class AppendRefused(InitializerError):
@@ -22,6 +22,10 @@ class JournalUnavailable(InitializerError):
     """The journal cannot be written or read now; trying again may help."""
 
 
+class JournalDamaged(InitializerError):
+    """The journal holds something that is no event; trying again does not help."""
+
+
 class Journal(Protocol):
     """Where the events of runs live. One writer a run; any number of readers."""
 
@@ -31,20 +35,23 @@ class Journal(Protocol):
         """Add events behind `expected_tail` (None: the first ones), all or none; followers hear of them.
 
         `is_durable` asks that they survive a loss of power. Takes back a `retire`. Raises
-        `AppendRefused` and `JournalUnavailable`.
+        `AppendRefused`, `JournalUnavailable` and `JournalDamaged`.
         """
 
     async def read(self, run: str, *, after: int = 0) -> list[Event]:
         """The events with an index above `after`, in order; none where the journal is empty or gone.
 
-        Raises `JournalUnavailable`.
+        Raises `JournalUnavailable` and `JournalDamaged`.
         """
 
     def follow(self, run: str, *, after: int = 0) -> AsyncIterator[list[Event]]:
         """The events with an index above `after`: first those there are (maybe none), then as they come.
 
-        Does not end by itself. Raises `JournalUnavailable`.
+        Does not end by itself. Raises `JournalUnavailable` and `JournalDamaged`.
         """
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:
-        """Let the journal go in `keep_for` from now, unless it is appended to before."""
+        """Let the journal go in `keep_for` from now, unless it is appended to before.
+
+        Raises `JournalUnavailable`.
+        """

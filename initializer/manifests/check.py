@@ -7,7 +7,7 @@ from typing import Any
 
 from initializer.manifests.documents import DocumentError, read_documents
 from initializer.manifests.schema import validator_of
-from initializer.manifests.sentences import place_and_sentence
+from initializer.manifests.sentences import place_and_sentence, shortened
 
 __all__ = ["MANIFEST_FOLDERS", "Problem", "check_manifests"]
 
@@ -31,7 +31,9 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.path if self.document <= 1 else f"{self.path}, document {self.document}"
-        return f"{where}: {self.location} {self.message}" if self.location else f"{where} {self.message}"
+        told = f"{where}: {self.location} {self.message}" if self.location else f"{where} {self.message}"
+        # Keys and values come from outside: they must not add lines of their own.
+        return "".join(character if character.isprintable() else "\ufffd" for character in told)
 
 
 def check_manifests(files: Mapping[str, str], *, folders: Iterable[str] = MANIFEST_FOLDERS) -> list[Problem]:
@@ -61,7 +63,10 @@ def check_manifests(files: Mapping[str, str], *, folders: Iterable[str] = MANIFE
             if not _exists(named, files):
                 problems.append(
                     Problem(
-                        path=path, document=1, location=location, message=f"names {named}, which is not there"
+                        path=path,
+                        document=1,
+                        location=location,
+                        message=f"names {shortened(named)}, which is not there",
                     )
                 )
     return problems
@@ -79,7 +84,8 @@ def _document_problems(path: str, number: int, document: Any, *, is_patch: bool)
     api_version, kind = document["apiVersion"], document["kind"]
     validator = validator_of(api_version, kind)
     if validator is None:
-        yield Problem(path=path, document=number, message=f"is of an unknown kind: {kind} of {api_version}")
+        told = f"{shortened(kind)} of {shortened(api_version)}"
+        yield Problem(path=path, document=number, message=f"is of an unknown kind: {told}")
         return
     if api_version != KUSTOMIZATION_API and not _has_name(document):
         yield Problem(path=path, document=number, location="metadata", message="lacks name")

@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonschema.exceptions import ValidationError, best_match
 
-__all__ = ["place_and_sentence"]
+__all__ = ["place_and_sentence", "shortened"]
 
 MAX_VALUE_CHARACTERS = 80
 
@@ -35,6 +35,11 @@ def place_and_sentence(error: ValidationError) -> tuple[str, str]:
     return nearest.json_path.removeprefix("$").removeprefix("."), _sentence(nearest)
 
 
+def shortened(text: str) -> str:
+    """The text, cut to 80 characters."""
+    return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[:MAX_VALUE_CHARACTERS]}…"
+
+
 def _sentence(error: ValidationError) -> str:
     rule: Any = error.validator_value
     found: Any = error.instance
@@ -52,15 +57,15 @@ def _sentence(error: ValidationError) -> str:
         case "pattern":
             return f"must match {rule}, which {_shown(found)} does not"
         case _:
-            return f"is not allowed: {_shortened(error.message)}"
+            return f"is not allowed: {shortened(error.message)}"
 
 
 def _unknown_fields(found: Iterable[str], known: Iterable[str]) -> str:
     unknown = sorted(set(found).difference(known))
     if len(unknown) > 1:
-        return f"has the unknown fields {_listed(map(_shortened, unknown), 'and')}"
+        return f"has the unknown fields {_listed(map(shortened, unknown), 'and')}"
     near = get_close_matches(unknown[0], list(known), n=1)
-    return f"has the unknown field {_shortened(unknown[0])}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"has the unknown field {shortened(unknown[0])}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _expected(types: str | list[str]) -> str:
@@ -74,8 +79,4 @@ def _listed(words: Iterable[str], conjunction: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return _shortened(repr(value))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[:MAX_VALUE_CHARACTERS]}…"
+    return shortened(repr(value))

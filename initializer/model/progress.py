@@ -230,9 +230,17 @@ def _apply(progress: Progress, event: Event) -> Progress:
 
 
 def _started(progress: Progress, at: datetime, reason: Reason, pipeline: Pipeline) -> Progress:
-    """A new attempt keeps what is done, except a restart; the unfinished step begins again from its start."""
+    """A new attempt keeps what is done, except a restart; the unfinished step begins again from its start.
+
+    A takeover keeps a failure too: to try a failed step again is for people to ask.
+    """
     base = Progress.waiting(pipeline) if reason is Reason.RESTART or not progress.steps else progress
-    steps = tuple(_ready_again(step, index=progress.index + 1) for step in base.steps)
+    steps = tuple(
+        step
+        if step.status.is_done or (reason is Reason.TAKEOVER and step.status is StepStatus.FAILED)
+        else _ready_again(step, index=progress.index + 1)
+        for step in base.steps
+    )
     return msgspec.structs.replace(
         base,
         pipeline=pipeline,
@@ -247,8 +255,6 @@ def _started(progress: Progress, at: datetime, reason: Reason, pipeline: Pipelin
 
 
 def _ready_again(step: StepProgress, *, index: int) -> StepProgress:
-    if step.status.is_done:
-        return step
     return StepProgress(
         spec=step.spec, log=step.log, log_lines=step.log_lines, log_dropped=step.log_dropped, index=index
     )

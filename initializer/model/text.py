@@ -1,8 +1,9 @@
 """Text that came from outside, made harmless for journals, databases and pages."""
 
 import re
+from typing import Any
 
-__all__ = ["MAX_LINE_CHARACTERS", "harmless", "harmless_lines", "is_storable"]
+__all__ = ["MAX_LINE_CHARACTERS", "harmless", "harmless_json", "harmless_lines", "is_storable"]
 
 MAX_LINE_CHARACTERS = 4000
 """A longer log line is cut, and says so."""
@@ -10,6 +11,7 @@ MAX_LINE_CHARACTERS = 4000
 # NUL and lone surrogates break one database or the other; the other controls but tab and escape (ANSI
 # colours) have no place in a line.
 _HARMFUL = re.compile("[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _LINE_ENDS = re.compile("\r\n|\n")
 
 
@@ -21,6 +23,17 @@ def is_storable(text: str) -> bool:
 def harmless(text: str) -> str:
     """One line of text with every harmful character replaced by U+FFFD."""
     return text if text.isprintable() else _HARMFUL.sub("\ufffd", text)
+
+
+def harmless_json(value: Any) -> Any:
+    """A JSON value with every text in it storable: NUL and lone surrogates become U+FFFD."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {harmless_json(key): harmless_json(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [harmless_json(held) for held in value]
+    return value
 
 
 def harmless_lines(text: str) -> list[str]:

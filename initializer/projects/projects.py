@@ -159,11 +159,16 @@ class Projects:
     ) -> bool:
         """Write how the run ended, for the attempt that owns it. False where another attempt does.
 
-        May be repeated: a write that had landed unseen gives True again.
+        May be repeated: a write that had landed unseen gives True again. False too where the run has ended
+        otherwise already: a final row changes only by a claim.
         """
         query = (
             projects.update()
-            .where(projects.c.id == project_id, projects.c.attempt == attempt)
+            .where(
+                projects.c.id == project_id,
+                projects.c.attempt == attempt,
+                projects.c.status.in_([*(open_.value for open_ in _OPEN), status.value]),
+            )
             .values(
                 status=status.value,
                 initialization_summary=msgspec.to_builtins(summary),

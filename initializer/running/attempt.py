@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any
 
+import msgspec
 import structlog
 
 from initializer.errors import InitializerError
@@ -25,12 +26,13 @@ from initializer.model.parameters import Project
 from initializer.model.pipeline import StepSpec
 from initializer.model.progress import fold
 from initializer.model.summary import summarise
-from initializer.model.text import harmless
+from initializer.model.text import harmless, harmless_json
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import Projects
 from initializer.running.outbox import Outbox, Refusal
 from initializer.running.ownership import Decision, Ownership, OwnershipLost
-from initializer.steps.step import Outputs, Step
+from initializer.running.patience import until_answered
+from initializer.steps.step import Outputs, Step, StepError
 
 __all__ = ["Attempt", "JournalDiverged"]
 
@@ -38,10 +40,10 @@ TICK_S = 1 / 30
 """What steps say goes to the journal at once, then at most this often."""
 SETTLE_LIMIT_S = 10
 """How long the end of a run waits for a journal that does not answer; the row is written all the same."""
-_RETRY_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1, 2)
+LAST_WORDS_LIMIT_S = 2
+_LAST_WORDS_APPENDS = 3  # one learns that an append had arrived, the next adds what is left
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 
 class JournalDiverged(InitializerError):
@@ -95,8 +97,11 @@ class Attempt:
                     await self._perform(reason)
                 finally:
                     writer.cancel()
+                    await asyncio.wait([writer])  # one append at a time
                     await self._append_last_words()
         except ExceptionGroup as errors:
+            if _is_cancelled():  # which a group hides behind its tasks' errors
+                raise asyncio.CancelledError from errors
             raise errors.exceptions[0] from errors
 
     # What steps say: plain calls of microseconds.
@@ -125,8 +130,8 @@ class Attempt:
                 case Decision.STOP:
                     raise OwnershipLost(f"attempt {self.attempt} no longer owns run {self.project.id}")
                 case Decision.VERIFY:
-                    attempt = await self._until_answered(
-                        lambda: self._projects.attempt_of(self.project.id), DatabaseUnavailable
+                    attempt = await until_answered(
+                        lambda: self._projects.attempt_of(self.project.id), DatabaseUnavailable, self._log
                     )
                     self._ownership.row_read(attempt=attempt or 0, now=asked_at)
 
@@ -157,9 +162,13 @@ class Attempt:
             return {}, f"this version has no step called {spec.name}"
         try:
             async with asyncio.timeout(step.timeout_s) as limit:
-                return await self._perform_step(self, step) or {}, None
+                return _as_journalled(await self._perform_step(self, step) or {}), None
         except OwnershipLost:
             raise
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            return {}, self._unexpected(spec, error)  # of something that the step waited for
         except InitializerError as error:
             self._log.info("step failed", step=spec.name, error=str(error), exc_info=True)
             return {}, harmless(str(error))
@@ -170,7 +179,7 @@ class Attempt:
         except Exception as error:
             return {}, self._unexpected(spec, error)
 
-    def _unexpected(self, spec: StepSpec, error: Exception) -> str:
+    def _unexpected(self, spec: StepSpec, error: BaseException) -> str:
         self._log.exception("step failed unexpectedly", step=spec.name)
         return f"an unexpected error ({type(error).__name__}); see the server's log for {self.project.id}"
 
@@ -179,7 +188,7 @@ class Attempt:
         self._put(self.execution.save(_now()))
         await self._settle()
         summary = summarise(self.execution.progress, completed_at=_now(), digest=self._outbox.digest.hex())
-        is_mine = await self._until_answered(
+        is_mine = await until_answered(
             lambda: self._projects.finish(
                 self.project.id,
                 attempt=self.attempt,
@@ -188,6 +197,7 @@ class Attempt:
                 error=self.execution.error,
             ),
             DatabaseUnavailable,
+            self._log,
         )
         if not is_mine:
             raise OwnershipLost(f"attempt {self.attempt} no longer owns run {self.project.id}")
@@ -213,7 +223,7 @@ class Attempt:
             self._said.clear()
             self._pressed.clear()
             self._advance(self._outbox.cut(_now()))
-            await self._until_answered(self._append, JournalUnavailable)
+            await until_answered(self._append, JournalUnavailable, self._log)
             if not self._outbox.is_unacknowledged:
                 self._settled.set()
             with contextlib.suppress(TimeoutError):
@@ -232,11 +242,11 @@ class Attempt:
                 is_durable=any(map(_is_boundary, events)),
             )
         except AppendRefused as refused:
-            self._refused(refused)
+            await self._refused(refused)
         else:
             self._outbox.acknowledge(events[-1].id)
 
-    def _refused(self, refused: AppendRefused) -> None:
+    async def _refused(self, refused: AppendRefused) -> None:
         refusal = self._outbox.refused(refused.tail)
         self._log.warning("append refused", expected=refused.expected, tail=refused.tail, means=refusal.name)
         match refusal:
@@ -245,7 +255,11 @@ class Attempt:
                 raise OwnershipLost(f"a newer attempt than {self.attempt} owns run {self.project.id}")
             case Refusal.UNKNOWN:
                 raise JournalDiverged(f"the journal of run {self.project.id} ends at {refused.tail}")
-            case Refusal.ARRIVED | Refusal.LOST:
+            case Refusal.LOST:
+                self._ownership.doubted()
+                await self.verify()
+                self._said.set()
+            case Refusal.ARRIVED:
                 self._said.set()
 
     async def _settle(self) -> None:
@@ -260,25 +274,31 @@ class Attempt:
         """A run that is cut off leaves what it had said to its successor, if the journal takes it at once."""
         if not self._outbox.has_pending or self._ownership.decide(now=time.monotonic()) is Decision.STOP:
             return
-        self._advance(self._outbox.cut(_now()))
-        with contextlib.suppress(InitializerError):
-            await self._append()
-
-    async def _until_answered(self, ask: Callable[[], Awaitable[T]], fault: type[InitializerError]) -> T:
-        """Ask until there is an answer, with growing pauses."""
-        pauses_s = iter(_RETRY_PAUSES_S)
-        while True:
-            try:
-                return await ask()
-            except fault as error:
-                pause_s = next(pauses_s, _RETRY_PAUSES_S[-1])
-                self._log.warning("trying again", error=str(error), pause_s=pause_s)
-                await asyncio.sleep(pause_s)
+        current = self.execution.progress.current
+        self._advance(self._outbox.end_step(current.spec.name if current else "", _now()))
+        with contextlib.suppress(InitializerError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_LIMIT_S):
+                for _ in range(_LAST_WORDS_APPENDS):
+                    await self._append()
 
 
 def _now() -> datetime:
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled this task: a `CancelledError` may also come out of what it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _as_journalled(outputs: Outputs) -> Outputs:
+    """Outputs as every reader of the journal has them. Raises `StepError` where they are no JSON."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(harmless_json(outputs)), type=dict[str, Any])
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StepError("its outputs are no JSON object") from error
 
 
 def _is_boundary(event: Event) -> bool:

@@ -37,7 +37,8 @@ class RunContext:
         return self._attempt.execution.progress.resources
 
     def progress(self, percent: int, message: str = "", *, substep: tuple[str, int] | None = None) -> None:
-        self._attempt.say_progress(self._step, percent, harmless(message), substep)
+        part = (harmless(substep[0]), substep[1]) if substep else None
+        self._attempt.say_progress(self._step, percent, harmless(message), part)
 
     def log(self, line: str) -> None:
         for text in harmless_lines(line):
@@ -45,7 +46,14 @@ class RunContext:
 
     def resource(self, kind: str, name: str, state: ResourceState, *, url: str = "") -> None:
         self._attempt.say(
-            Resource(at=datetime.now(UTC), step=self._step, kind=kind, name=name, url=url, state=state)
+            Resource(
+                at=datetime.now(UTC),
+                step=self._step,
+                kind=harmless(kind),
+                name=harmless(name),
+                url=harmless(url),
+                state=state,
+            )
         )
 
     async def run_command(

@@ -17,7 +17,7 @@ __all__ = ["HEAD_LINES", "MAX_LOG_CHARACTERS", "TAIL_LINES", "Outbox", "Refusal"
 HEAD_LINES = TAIL_LINES = 200
 """Of the lines of one tick the first 200 and the last 200 are kept; those between give way."""
 MAX_LOG_CHARACTERS = 8 * 1024 * 1024
-"""The log a run may put into its journal before only the last `TAIL_LINES` of each step are kept."""
+"""The log, with line ends, that a run may put into its journal; of what follows a step keeps `TAIL_LINES`."""
 
 
 class Refusal(Enum):
@@ -130,11 +130,11 @@ class Outbox:
         return event
 
     def _add(self, event: Event) -> None:
-        self._events.append(event)
         self.digest = hashlib.blake2b(self.digest + encode_event(event), digest_size=16).digest()
+        self._events.append(event)  # behind the line that raises where an event is no JSON
         if isinstance(event, Log):
             self._line_numbers[event.step] = event.first + len(event.lines)
-            self._log_characters += sum(map(len, event.lines))
+            self._log_characters += sum(len(line) + 1 for line in event.lines)
 
     def _take_log(self, step: str, pending: "_PendingLog", at: datetime) -> list[Event]:
         if not pending:

@@ -1,5 +1,6 @@
 """Whether an attempt may still change things: decided from its lease and its row, never from hope."""
 
+import math
 from enum import Enum, auto
 
 from initializer.errors import InitializerError
@@ -45,6 +46,10 @@ class Ownership:
             self._is_lost = True
         else:
             self.renewed(now=now)
+
+    def doubted(self) -> None:
+        """The journal has forgotten who wrote last: only the row can tell whether to refill it."""
+        self._proven_at = -math.inf
 
     def fenced(self) -> None:
         """The journal holds events of a newer attempt."""

@@ -9,13 +9,15 @@ from pathlib import Path
 import structlog
 
 from initializer.forges.forge import Forge
-from initializer.journal.journal import Journal
+from initializer.journal.journal import Journal, JournalUnavailable
 from initializer.model.events import Reason
 from initializer.model.parameters import Project
 from initializer.projects.projects import Projects
 from initializer.running.attempt import Attempt, JournalDiverged
 from initializer.running.context import RunContext
+from initializer.running.failure import give_up
 from initializer.running.ownership import OwnershipLost
+from initializer.running.patience import until_answered
 from initializer.steps.step import Outputs, Step
 
 __all__ = ["Runner"]
@@ -49,9 +51,30 @@ class Runner:
         work_folder.mkdir(parents=True)
 
     async def run(self, project: Project, *, attempt: int, reason: Reason) -> None:
-        """Perform what remains of a run. A run that another attempt owns by now is left to it."""
-        for _ in range(MAX_READINGS):
-            history = await self._journal.read(project.id)
+        """Perform what remains of a run. A run that another attempt owns by now is left to it.
+
+        A run that cannot go on ends `failed` rather than never: only a process that dies leaves it unended.
+        """
+        try:
+            await self._perform(project, attempt=attempt, reason=reason)
+        except OwnershipLost as lost:
+            log.warning("run left to its owner", project=project.id, attempt=attempt, error=str(lost))
+            return
+        except Exception as error:
+            log.exception("run cannot go on", project=project.id, attempt=attempt)
+            await give_up(
+                project, attempt=attempt, error=error, journal=self._journal, projects=self._projects
+            )
+        try:
+            await self._journal.retire(project.id, keep_for=self._keep_journal_for)
+        except JournalUnavailable as error:
+            log.warning("journal not retired", project=project.id, error=str(error))
+
+    async def _perform(self, project: Project, *, attempt: int, reason: Reason) -> None:
+        for reading in range(1, MAX_READINGS + 1):
+            history = await until_answered(
+                lambda: self._journal.read(project.id), JournalUnavailable, log.bind(project=project.id)
+            )
             current = Attempt(
                 project,
                 attempt=attempt,
@@ -64,12 +87,10 @@ class Runner:
             try:
                 await current.perform(reason)
             except JournalDiverged as diverged:
+                if reading == MAX_READINGS:
+                    raise
                 log.warning("reading the journal again", project=project.id, error=str(diverged))
-            except OwnershipLost as lost:
-                log.warning("run left to its owner", project=project.id, error=str(lost))
-                return
             else:
-                await self._journal.retire(project.id, keep_for=self._keep_journal_for)
                 return
 
     async def _perform_step(self, attempt: Attempt, step: Step) -> Outputs | None:

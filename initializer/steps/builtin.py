@@ -23,7 +23,10 @@ BUILTIN_STEPS: tuple[Step, ...] = (
     Verify(),
     Finalize(),
 )
-"""In the order in which they run. Steps keep no state: one object serves all runs."""
+"""In the order in which they run. Steps keep no state: one object serves all runs.
+
+Weights are hundredths of a second, measured on two cores with the Python service and three environments.
+"""
 
 
 def pipeline_of(steps: Sequence[Step] = BUILTIN_STEPS, *, version: int = PIPELINE_VERSION) -> Pipeline:

@@ -10,7 +10,7 @@ class CreateRepo(Step):
 
     name = "create_repo"
     title = "Create repository"
-    weight = 1
+    weight = 5
     timeout_s = 60
 
     async def run(self, context: StepContext) -> Outputs:

@@ -19,7 +19,7 @@ class Finalize(Step):
 
     name = "finalize"
     title = "Finalize"
-    weight = 1
+    weight = 7
     timeout_s = 60
 
     async def run(self, context: StepContext) -> Outputs:

@@ -23,7 +23,7 @@ class PushTemplate(Step):
 
     name = "push_template"
     title = "Push template"
-    weight = 4
+    weight = 48
     timeout_s = 180
 
     async def run(self, context: StepContext) -> Outputs:
@@ -47,12 +47,12 @@ class PushTemplate(Step):
 
     async def _push(self, context: StepContext, git: Git) -> str:
         template = chosen_template(context.project)
-        context.progress(10, f"Rendering the template {template.title}")
+        context.progress(7, f"Rendering the template {template.title}")
         files = await self._render(context, template, git.folder)
         context.log(
             f"Rendered {len(files)} files of the template {template.name}, version {template.version}"
         )
-        on_file = count_files(context, "Adding files", len(files), percents=(60, 85))
+        on_file = count_files(context, "Adding files", len(files), percents=(80, 92))
         title = f"Start from the template {template.name}"
         return await commit_and_push(context, git, self.name, title, on_file=on_file)
 

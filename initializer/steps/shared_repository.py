@@ -17,7 +17,7 @@ __all__ = ["MARK_FILE", "change_shared", "clear_folder", "is_own_folder", "refus
 MARK_FILE = ".initializer-project"
 """Holds the id of the project that a folder belongs to. No GitOps tool reads it: it is no YAML."""
 MAX_TRIES = 60
-MAX_WAIT_S = 0.5
+MAX_WAIT_S = 2.0
 _random = random.SystemRandom()
 
 
@@ -48,7 +48,7 @@ async def change_shared(
             if tries == MAX_TRIES:
                 raise
             context.log(f"Another run pushed at the same moment (try {tries}): {refused}")
-            await asyncio.sleep(_random.uniform(0, min(MAX_WAIT_S, 0.02 * 2**tries)))
+            await asyncio.sleep(_random.uniform(0, min(MAX_WAIT_S, 0.05 * 2**tries)))
             await _catch_up(git)
         else:
             return commit
@@ -81,4 +81,3 @@ def clear_folder(folder: Path, project: Project) -> None:
 async def _catch_up(git: Git) -> None:
     await git("fetch", "--quiet", "--depth=1", "origin", BRANCH)
     await git("reset", "--quiet", "--hard", "FETCH_HEAD")
-    await git("clean", "--quiet", "-ffdx")

@@ -28,7 +28,7 @@ class Verify(Step):
 
     name = "verify"
     title = "Verify"
-    weight = 4
+    weight = 20
     timeout_s = 240
 
     async def run(self, context: StepContext) -> Outputs:
@@ -86,7 +86,7 @@ class Verify(Step):
         if not command:
             context.log(f"The template {template.name} brings no tests")
             return False
-        context.log(f"Running {' '.join(template.test_command)}")
+        context.log(f"Running {' '.join(template.command_for_tests('python'))}")
         temporary = context.work_folder / "tmp"
         temporary.mkdir()
         try:

@@ -4,15 +4,21 @@
     if (!navigator.clipboard) return;
     for (const button of document.querySelectorAll("button[data-copy][hidden]")) button.hidden = false;
   };
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-copy]");
     if (!button) return;
-    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-    const label = button.textContent;
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = label; }, 1500);
+    const source = document.getElementById(button.dataset.copy);
+    const word = button.querySelector("span");
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      word.textContent = "Copied";
+      setTimeout(() => { word.textContent = "Copy"; }, 1500);
+    } catch {
+      getSelection().selectAllChildren(source); // not allowed to copy: ready for the keyboard
+    }
   });
+
   document.addEventListener("htmx:after:swap", show);
-  document.addEventListener("htmx:ws:after:message:incoming", show);
   show();
 })();

@@ -2,9 +2,7 @@
 (() => {
   const notice = (text) => {
     const element = document.getElementById("connection");
-    if (!element) return;
-    element.hidden = !text;
-    element.textContent = text;
+    if (element && element.textContent !== text) element.textContent = text;
   };
 
   // Before each try: the page knows what it shows, so the server sends what came after.
@@ -17,6 +15,11 @@
     if (connection.attempt > 0) notice(`Connection lost. Reconnecting, attempt ${connection.attempt}.`);
   });
   document.addEventListener("htmx:ws:after:connection", () => notice(""));
+
+  // Codes from 4000 are the server's no: nothing is tried again.
+  document.addEventListener("htmx:ws:close", (event) => {
+    if (event.detail.code >= 4000) notice("This page is not live any more. Load it again.");
+  });
 
   // A page that comes back from the browser's cache has lost its connection without an event.
   window.addEventListener("pageshow", (event) => {

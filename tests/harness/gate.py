@@ -14,7 +14,8 @@ _SCRIPT = """#!/bin/sh
 case "$PWD" in
   {repositories}/.unfinished/_shared*) step=setup_gitops ;;
   {repositories}/*) step=create_repo ;;
-  *) step=${{PWD#{work}/*/}}; step=${{step%%/*}} ;;
+  {work}/*/*) step=${{PWD#{work}/*/}}; step=${{step%%/*}} ;;
+  *) step=none ;;
 esac
 while [ -e "{holds}/$step" ]; do sleep 0.01; done
 exec {git} "$@"

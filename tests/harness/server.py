@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,10 +16,9 @@ import httpx
 
 from harness.waiting import DEADLINE_S, wait_for
 
-__all__ = ["CLI", "ServerProcess", "free_port", "initializer", "plain_environment"]
+__all__ = ["CLI", "ServerProcess", "StartServer", "free_port", "initializer", "plain_environment"]
 
 CLI = Path(sys.executable).with_name("initializer")
-_NOISE = ("error", "critical", "warning")
 
 
 def free_port() -> int:
@@ -107,6 +106,8 @@ class ServerProcess:
         """End it, and hold against the test what it complained of."""
         self.client.close()
         if self._process is not None:
+            ended = self._process.poll()
+            assert ended is None, f"the server ended by itself with {ended}:\n{self.stderr}"
             self.stop()
         complaints = [line for line in self.complaints() if not any(text in line for text in self._allowed)]
         assert not complaints, "the server complained:\n" + "\n".join(complaints)
@@ -193,13 +194,18 @@ class ServerProcess:
 
         return wait_for(look, f"an event with {expected}")
 
-    def wait_for_end(self, project: str) -> dict[str, Any]:
-        """The project's row, once its run is over and its journal says so."""
+    def wait_for_end(self, project: str, *, status: str = "active") -> dict[str, Any]:
+        """The project's row, once its run is over and its journal says so.
+
+        It has to be what is expected, "active" if nothing is said.
+        """
         wait_for(
             lambda: self.events(project) and self.events(project)[-1]["type"] in _FINAL,
             f"the end of run {project}",
         )
-        return self.row(project)
+        row = self.row(project)
+        assert row["status"] == status, row["initialization_error"]
+        return row
 
     def _is_ready(self) -> bool:
         try:
@@ -215,16 +221,10 @@ class ServerProcess:
         return status
 
 
+StartServer = Callable[..., ServerProcess]
+"""Gives a started server; keywords are settings in lower case."""
+
 _FINAL = ("completed", "failed", "cancelled")
-
-
-@contextlib.contextmanager
-def closing(server: ServerProcess) -> Iterator[ServerProcess]:
-    """The server, started, and ended with its complaints looked at."""
-    try:
-        yield server
-    finally:
-        server.close()
 
 
 def _level(line: str) -> str:

@@ -10,8 +10,6 @@ from initializer.forges.git import EMAIL, IDENTITY, MINIMUM_GIT, Git, PushRefuse
 from initializer.forges.local import _run_quietly
 from initializer.processes import CommandFailed
 
-pytestmark = pytest.mark.anyio
-
 AT = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 TRAILERS = {"Initializer-Project": "p1", "Initializer-Step": "push_template"}
 
@@ -37,11 +35,12 @@ async def commit(git: Git, name: str, text: str = "text") -> str:
     return made
 
 
-async def test_the_installed_git_is_new_enough() -> None:
+def test_the_installed_git_is_new_enough() -> None:
     words = subprocess.run(["git", "version"], capture_output=True, text=True, check=True).stdout.split()
     assert tuple(int(part) for part in words[2].split(".")[:2]) >= MINIMUM_GIT
 
 
+@pytest.mark.anyio
 async def test_a_commit_made_twice_has_one_hash_and_the_projects_identity(
     origin: Git, tmp_path: Path
 ) -> None:
@@ -53,6 +52,7 @@ async def test_a_commit_made_twice_has_one_hash_and_the_projects_identity(
     assert told.strip() == f"{IDENTITY}|{EMAIL}|{IDENTITY}|{EMAIL}|{at}|{at}"
 
 
+@pytest.mark.anyio
 async def test_trailers_are_read_back_and_what_has_none_shows_none(origin: Git, tmp_path: Path) -> None:
     git = await clone_of(origin, tmp_path / "clone")
     assert await git.commits(*TRAILERS) == []
@@ -63,6 +63,7 @@ async def test_trailers_are_read_back_and_what_has_none_shows_none(origin: Git, 
     assert (by_hand.trailers, own.trailers) == ({}, TRAILERS)
 
 
+@pytest.mark.anyio
 async def test_files_that_gitignore_names_are_committed_too_and_each_is_told(
     origin: Git, tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ async def test_files_that_gitignore_names_are_committed_too_and_each_is_told(
     assert (await git("ls-files")).split() == [".gitignore", "uv.lock"]
 
 
+@pytest.mark.anyio
 async def test_nothing_changed_is_no_commit(origin: Git, tmp_path: Path) -> None:
     git = await clone_of(origin, tmp_path / "clone")
     made = await commit(git, "file")
@@ -82,6 +84,7 @@ async def test_nothing_changed_is_no_commit(origin: Git, tmp_path: Path) -> None
     assert await git.head() == made
 
 
+@pytest.mark.anyio
 async def test_a_push_lands_only_on_what_the_pusher_had_seen(origin: Git, tmp_path: Path) -> None:
     fast, slow = [await clone_of(origin, tmp_path / name) for name in ("fast", "slow")]
     landed = await commit(fast, "fast")
@@ -93,6 +96,7 @@ async def test_a_push_lands_only_on_what_the_pusher_had_seen(origin: Git, tmp_pa
     await fast.push(old=None)  # what landed already is no change
 
 
+@pytest.mark.anyio
 async def test_of_many_pushes_at_once_exactly_one_lands(origin: Git, tmp_path: Path) -> None:
     clones = [await clone_of(origin, tmp_path / f"clone-{number}") for number in range(5)]
     made = [await commit(clone, f"file-{number}") for number, clone in enumerate(clones)]
@@ -101,6 +105,7 @@ async def test_of_many_pushes_at_once_exactly_one_lands(origin: Git, tmp_path: P
     assert await origin.head() == made[results.index(None)]
 
 
+@pytest.mark.anyio
 async def test_remote_refs_are_told_by_name(origin: Git, tmp_path: Path) -> None:
     git = await clone_of(origin, tmp_path / "clone")
     remote = origin.folder.as_uri()
@@ -110,6 +115,7 @@ async def test_remote_refs_are_told_by_name(origin: Git, tmp_path: Path) -> None
     assert await git.remote_refs(remote, "refs/heads/main") == {"refs/heads/main": made}
 
 
+@pytest.mark.anyio
 async def test_a_repository_that_is_not_there_is_no_refused_push(origin: Git, tmp_path: Path) -> None:
     git = await clone_of(origin, tmp_path / "clone")
     await commit(git, "file")

@@ -1,0 +1,24 @@
+// What a browser does at a page load and a swap of #main does not: the icon, the focus, a word when nothing came.
+(() => {
+  document.addEventListener("htmx:after:swap", (event) => {
+    const { ctx } = event.detail;
+    if (!ctx.response) return; // a frame of a live page brings its own icon and moves no focus
+    const icon = new DOMParser().parseFromString(ctx.text, "text/html").getElementById("favicon");
+    if (icon) document.getElementById("favicon").replaceWith(icon);
+    const main = document.getElementById("main");
+    if (ctx.target?.id === "main" && !main.querySelector("[autofocus]")) main.focus({ preventScroll: true });
+  });
+
+  // Empty fields of a search are no part of its address.
+  document.addEventListener("htmx:config:request", (event) => {
+    const { request } = event.detail.ctx;
+    if (request.method !== "GET") return;
+    for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);
+  });
+
+  const notice = (text) => { document.getElementById("notice").textContent = text; };
+  document.addEventListener("htmx:before:request", () => notice(""));
+  document.addEventListener("htmx:error", (event) => {
+    if (event.detail.ctx?.request) notice("The server did not answer. Try again in a moment.");
+  });
+})();

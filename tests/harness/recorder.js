@@ -1,0 +1,45 @@
+// Runs before every page's own scripts: remembers what the page has shown, and says when its policy is broken.
+(() => {
+  document.addEventListener("securitypolicyviolation", (event) => {
+    console.error(`policy violated: ${event.violatedDirective} ${event.blockedURI}`);
+  });
+
+  // The panel as HTML without what differs between two looks at the same state: running times, and what
+  // htmx and the page's own scripts keep in it.
+  const normal = (element) => {
+    const copy = element.cloneNode(true);
+    for (const each of [copy, ...copy.querySelectorAll("*")]) {
+      if (each.dataset.elapsedMs !== undefined) {
+        each.dataset.elapsedMs = each.textContent = "0";
+      }
+      each.removeAttribute("open");
+      each.removeAttribute("data-htmx-powered");
+    }
+    const texts = document.createTreeWalker(copy, NodeFilter.SHOW_TEXT);
+    const blank = [];
+    while (texts.nextNode()) if (!texts.currentNode.data.trim()) blank.push(texts.currentNode);
+    for (const text of blank) text.remove();
+    copy.normalize();
+    return copy.outerHTML;
+  };
+
+  const add = (list, value) => { if (value !== undefined && list.at(-1) !== value) list.push(value); };
+
+  window.recorder = {
+    percents: [], // of the run, in the order shown
+    lines: [], // what the panel said is happening now, likewise
+    titles: [],
+    panels: new Map(), // index of the last event shown -> the panel as it stood before the next frame
+    normal,
+    normalText: (html) => normal(new DOMParser().parseFromString(html, "text/html").querySelector("#run")),
+  };
+
+  new MutationObserver(() => {
+    add(recorder.titles, document.title);
+    const header = document.getElementById("run-header");
+    if (!header) return;
+    add(recorder.percents, document.getElementById("run-progress")?.value);
+    add(recorder.lines, header.querySelector(".now > span")?.textContent);
+    recorder.panels.set(header.dataset.index, normal(document.getElementById("run")));
+  }).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+})();

@@ -1,0 +1,185 @@
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from initializer.journal.file import FileJournal
+from initializer.journal.journal import AppendRefused, JournalDamaged, JournalUnavailable
+from initializer.model.events import Completed, Event, Log, Saving
+from model.runs import at, numbered
+
+pytestmark = pytest.mark.anyio
+
+RUN = "a1"
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def events(count: int, *, first: int = 1) -> list[Event]:
+    return numbered(*(Saving(at=at(n)) for n in range(first, first + count)), first=first)
+
+
+def file_of(journal: FileJournal) -> Path:
+    return journal._path(RUN)
+
+
+@contextmanager
+def room_for_files_of(size: int) -> Iterator[None]:
+    """A full disk, as far as this process can tell: no file may grow over `size`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_events_survive_the_process(file_journal: FileJournal, tmp_path: Path) -> None:
+    await file_journal.append(RUN, events(2), expected_tail=None)
+    reopened = FileJournal(tmp_path / "journals")
+    assert await reopened.read(RUN) == events(2)
+    await reopened.append(RUN, events(1, first=3), expected_tail="1-2")
+    assert await FileJournal(tmp_path / "journals").read(RUN) == events(3)
+
+
+async def test_a_line_that_a_crash_tore_does_not_count_and_the_next_append_cuts_it(
+    file_journal: FileJournal, tmp_path: Path
+) -> None:
+    await file_journal.append(RUN, events(2), expected_tail=None)
+    whole = file_of(file_journal).read_bytes()
+    for torn in (b"{", b'{"type":"saving","id":"1-3"', whole.splitlines()[0]):
+        file_of(file_journal).write_bytes(whole + torn)
+        reopened = FileJournal(tmp_path / "journals")
+        assert await reopened.read(RUN) == events(2)
+        with pytest.raises(AppendRefused) as refused:
+            await reopened.append(RUN, events(1, first=4), expected_tail="1-3")
+        assert refused.value.tail == "1-2"
+        await reopened.append(RUN, events(1, first=3), expected_tail="1-2")
+        assert [event.index for event in await reopened.read(RUN)] == [1, 2, 3]
+
+
+async def test_a_full_disk_takes_nothing_of_an_append_and_the_next_one_finds_it_all(
+    file_journal: FileJournal,
+) -> None:
+    await file_journal.append(RUN, events(2), expected_tail=None)
+    before = file_of(file_journal).read_bytes()
+    for room in (0, 1, len(before) // 2 + 5):  # none at all, a torn line, one of three lines
+        with room_for_files_of(len(before) + room), pytest.raises(JournalUnavailable, match="cannot be written"):
+            await file_journal.append(RUN, events(3, first=3), expected_tail="1-2")
+        assert file_of(file_journal).read_bytes() == before
+    await file_journal.append(RUN, events(3, first=3), expected_tail="1-2")
+    assert [event.index for event in await file_journal.read(RUN)] == [1, 2, 3, 4, 5]
+
+
+async def test_a_follower_misses_nothing_when_the_disk_was_full(file_journal: FileJournal) -> None:
+    await file_journal.append(RUN, events(2), expected_tail=None)
+    size = file_of(file_journal).stat().st_size
+    following = file_journal.follow(RUN)
+    assert await anext(following) == events(2)
+    with room_for_files_of(size + 100), pytest.raises(JournalUnavailable):
+        await file_journal.append(RUN, events(3, first=3), expected_tail="1-2")
+    assert await anext(following) == []
+    await file_journal.append(RUN, events(3, first=3), expected_tail="1-2")
+    assert await anext(following) == events(3, first=3)
+    await following.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_file_that_is_gone_counts_as_a_loss_and_not_as_the_beginning_of_a_hole(
+    file_journal: FileJournal,
+) -> None:
+    await file_journal.append(RUN, events(2), expected_tail=None)
+    file_of(file_journal).unlink()
+    with pytest.raises(AppendRefused) as refused:
+        await file_journal.append(RUN, events(1, first=3), expected_tail="1-2")
+    assert refused.value.tail is None
+    await file_journal.append(RUN, events(3), expected_tail=None)
+    assert await file_journal.read(RUN) == events(3)
+
+
+@pytest.mark.parametrize("line", [b"rubbish\n", b'{"type":"saving","id":7}\n', b"\xff\xfe\n", b"\n"])
+async def test_a_damaged_line_is_said_to_be_one(file_journal: FileJournal, line: bytes) -> None:
+    await file_journal.append(RUN, events(1), expected_tail=None)
+    with file_of(file_journal).open("ab") as file:
+        file.write(line)
+    with pytest.raises(JournalDamaged, match=f"journal of run {RUN} is damaged"):
+        await file_journal.read(RUN)
+    with pytest.raises(JournalDamaged):
+        await file_journal.append(RUN, events(1, first=2), expected_tail="1-1")
+
+
+async def test_a_file_that_cannot_be_read_is_unavailable(file_journal: FileJournal) -> None:
+    file_of(file_journal).mkdir()
+    with pytest.raises(JournalUnavailable):
+        await file_journal.read(RUN)
+
+
+async def test_a_folder_that_is_gone_is_unavailable(file_journal: FileJournal, tmp_path: Path) -> None:
+    (tmp_path / "journals").rmdir()
+    with pytest.raises(JournalUnavailable, match="cannot be written"):
+        await file_journal.append(RUN, events(1), expected_tail=None)
+    with pytest.raises(JournalUnavailable, match="cannot be retired"):
+        await file_journal.retire(RUN, keep_for=timedelta(1))
+
+
+async def test_a_retired_journal_is_removed_when_its_time_has_come(file_journal: FileJournal) -> None:
+    await file_journal.append(RUN, numbered(Completed(at=at(1))), expected_tail=None)
+    await file_journal.retire(RUN, keep_for=timedelta(days=7))
+    assert await file_journal.remove_retired(datetime.now(UTC)) == 0
+    assert await file_journal.remove_retired(datetime.now(UTC) + timedelta(days=8)) == 1
+    assert await file_journal.read(RUN) == []
+    assert list(file_of(file_journal).parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("last", [Saving(at=at(1)), Completed(at=at(1))])
+async def test_an_append_takes_a_retirement_back(file_journal: FileJournal, last: Event) -> None:
+    await file_journal.append(RUN, numbered(last), expected_tail=None)
+    await file_journal.retire(RUN, keep_for=timedelta(0))
+    await file_journal.append(RUN, events(1, first=2), expected_tail="1-1")
+    assert await file_journal.remove_retired(NEVER) == 0
+    assert len(await file_journal.read(RUN)) == 2
+
+
+async def test_a_refused_append_does_not(file_journal: FileJournal) -> None:
+    await file_journal.append(RUN, events(1), expected_tail=None)
+    await file_journal.retire(RUN, keep_for=timedelta(0))
+    with pytest.raises(AppendRefused):
+        await file_journal.append(RUN, events(1, first=9), expected_tail="1-8")
+    assert await file_journal.remove_retired(NEVER) == 1
+
+
+@pytest.mark.parametrize("content", ["", "20", "rubbish"])
+async def test_an_expiry_that_cannot_be_read_removes_nothing_and_stops_nothing(
+    file_journal: FileJournal, content: str
+) -> None:
+    for run in (RUN, "b2"):
+        await file_journal.append(run, events(1), expected_tail=None)
+        await file_journal.retire(run, keep_for=timedelta(0))
+    (file_of(file_journal).with_suffix(".expires")).write_text(content)
+    assert await file_journal.remove_retired(NEVER) == 1
+    assert len(await file_journal.read(RUN)) == 1
+
+
+async def test_a_run_that_is_over_leaves_nothing_in_memory(file_journal: FileJournal) -> None:
+    for number in range(50):
+        await file_journal.append(f"run{number}", numbered(Completed(at=at(1))), expected_tail=None)
+        following = file_journal.follow(f"run{number}")
+        await anext(following)
+        await following.aclose()  # type: ignore[attr-defined]
+    assert not file_journal._ends
+    assert not file_journal._signals._waiting
+
+
+async def test_a_reader_in_another_thread_never_sees_half_a_line(file_journal: FileJournal) -> None:
+    """Appends go on while `read` is in its thread."""
+    lines = tuple("x" * 3000 for _ in range(20))
+    tail = None
+    for index in range(1, 101):
+        event = Log(at=at(1), step="a", first=1, lines=lines).numbered(1, index)
+        await file_journal.append(RUN, [event], expected_tail=tail)
+        tail = event.id
+        if index % 5 == 0:
+            read = await file_journal.read(RUN)
+            assert [it.index for it in read] == list(range(1, len(read) + 1))
+            assert len(read) == index

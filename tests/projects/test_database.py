@@ -1,0 +1,143 @@
+import asyncio
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from initializer.model.progress import Status
+from initializer.projects.database import Database, DatabaseUnavailable, migrate, open_database
+from initializer.projects.projects import Projects
+from model.runs import project_of
+
+pytestmark = pytest.mark.anyio
+
+DEADLINE_S = 30
+OPEN_AND_ADD = """
+import asyncio, sys
+from initializer.projects.database import open_database
+async def main():
+    async with open_database(sys.argv[1]) as database:
+        print(await database.fetch_val("select count(*) from projects"))
+asyncio.run(main())
+"""
+
+
+async def cancel_somewhere(operation: asyncio.Task[object], turns: int) -> None:
+    """Cancel an operation after some turns of the loop; it may be over by then."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    operation.cancel()
+    await asyncio.wait([operation])
+    if not operation.cancelled():
+        operation.exception()
+
+
+async def test_hundreds_of_cancelled_operations_leave_the_database_usable_and_it_closes(
+    database_url: str,
+) -> None:
+    chance = random.Random(7)
+    threads = threading.active_count()
+    async with asyncio.timeout(DEADLINE_S):
+        async with open_database(database_url) as database:
+            projects = Projects(database)
+            await projects.add(project_of("first"), idempotency_key="first")
+            for batch in range(20):
+                operations: list[asyncio.Task[object]] = []
+                for n in range(15):
+                    run = f"r{batch}-{n}"
+                    asked = chance.choice(
+                        [
+                            projects.find(search="project"),
+                            projects.add(project_of(run), idempotency_key=run),
+                            projects.claim("first", seen_attempt=batch),
+                            projects.get("first"),
+                        ]
+                    )
+                    operations.append(asyncio.ensure_future(asked))
+                await asyncio.gather(*(cancel_somewhere(it, chance.randrange(60)) for it in operations))
+            assert await projects.get("first") is not None
+            assert (await projects.find()).total >= 1
+            for _ in range(20):
+                last = asyncio.ensure_future(projects.find())
+                await cancel_somewhere(last, 3)
+    assert not database._operations
+    while threading.active_count() > threads:  # the last connections' threads are on their way out
+        await asyncio.sleep(0)
+
+
+async def test_a_cancelled_write_is_whole_or_not_there(database: Database) -> None:
+    projects = Projects(database)
+    for n in range(40):
+        adding: asyncio.Task[object] = asyncio.ensure_future(
+            projects.add(project_of(f"r{n}"), idempotency_key=f"k{n}")
+        )
+        await cancel_somewhere(adding, n)
+    await database.drain()
+    for n in range(40):
+        assert await projects.add(project_of(f"r{n}"), idempotency_key=f"k{n}") == f"r{n}"
+    assert (await projects.find()).total == 40
+
+
+async def test_a_timeout_around_an_operation_is_a_timeout_and_nothing_else(database: Database) -> None:
+    for _ in range(20):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await database.fetch_val("select 1")
+    assert await database.fetch_val("select 1") == 1
+
+
+async def test_a_query_that_the_database_cannot_answer_now_is_unavailable(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "projects.db").write_bytes(b"")
+    for leftover in tmp_path.glob("projects.db-*"):
+        leftover.unlink()
+    with pytest.raises(DatabaseUnavailable, match="did not answer"):
+        await Projects(database).get("a1")
+
+
+async def test_a_database_is_opened_twice_and_keeps_what_it_has(database_url: str) -> None:
+    for total in range(3):
+        async with open_database(database_url) as database:
+            projects = Projects(database)
+            assert (await projects.find()).total == total
+            await projects.add(project_of(f"r{total}"), idempotency_key=str(total))
+
+
+async def test_two_openings_at_once_see_the_same(database_url: str) -> None:
+    async with open_database(database_url) as one, open_database(database_url) as other:
+        await Projects(one).add(project_of("a1"), idempotency_key="k")
+        assert await Projects(other).claim("a1", seen_attempt=1) == 2
+        row = await Projects(one).get("a1")
+        assert row is not None
+        assert (row.attempt, row.status) == (2, Status.INITIALIZING)
+
+
+def test_four_processes_that_start_at_once_migrate_once(database_url: str) -> None:
+    starters = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", OPEN_AND_ADD, database_url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    answers = [(*starter.communicate(timeout=60), starter.returncode) for starter in starters]
+    assert answers == [("0\n", "", 0)] * 4
+
+
+async def test_tables_have_the_columns_of_the_schema_after_the_migrations(
+    database_url: str, tmp_path: Path
+) -> None:
+    await migrate(database_url)
+    await migrate(database_url)
+    with sqlite3.connect(tmp_path / "projects.db") as connection:
+        columns = {row[1] for row in connection.execute("pragma table_info(projects)")}
+    connection.close()
+    assert {"id", "slug", "status", "attempt", "initialization_summary", "initialization_error"} <= columns
+    assert not any("step" in column for column in columns)

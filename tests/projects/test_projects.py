@@ -1,0 +1,189 @@
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from initializer.model.events import Event, Reason, Started, StepCompleted, StepFailed
+from initializer.model.progress import Status, fold
+from initializer.model.summary import Summary, summarise
+from initializer.projects.projects import PAGE_SIZE, Projects, SlugTaken
+from model.runs import HOSTILE, PIPELINE, START, at, numbered, project_of
+
+pytestmark = pytest.mark.anyio
+
+FAILURE = StepFailed(at=at(2), step="create_repo", duration_ms=900, error="no")
+
+
+def summary_after(*drafts: Event) -> Summary:
+    started = Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE)
+    return summarise(fold(PIPELINE, numbered(started, *drafts)), completed_at=at(7), digest="d")
+
+
+async def add(projects: Projects, run: str, **values: str) -> str:
+    return await projects.add(project_of(run, **values), idempotency_key=f"key-{run}")
+
+
+async def finish(projects: Projects, run: str, attempt: int, status: Status = Status.FAILED) -> bool:
+    return await projects.finish(
+        run, attempt=attempt, status=status, summary=summary_after(FAILURE), error="Create repo failed: no"
+    )
+
+
+async def test_a_new_project_is_initialising_and_owned_by_its_first_attempt(projects: Projects) -> None:
+    assert await add(projects, "a1") == "a1"
+    row = await projects.get("a1")
+    assert row is not None
+    assert row.project == project_of("a1")
+    assert (row.status, row.attempt, row.summary, row.error) == (Status.INITIALIZING, 1, None, None)
+    assert await projects.get_by_slug("project-a1") == row
+
+
+async def test_there_is_no_project_of_another_id_or_slug(projects: Projects) -> None:
+    assert await projects.get("a1") is await projects.get_by_slug("a1") is None
+    assert await projects.attempt_of("a1") is None
+
+
+async def test_a_slug_is_given_once(projects: Projects) -> None:
+    await add(projects, "a1", slug="payments")
+    with pytest.raises(SlugTaken) as taken:
+        await add(projects, "b2", slug="payments")
+    assert taken.value.slug == "payments"
+    assert await projects.get("b2") is None
+
+
+async def test_the_same_key_gives_the_same_project_whatever_else_was_asked(projects: Projects) -> None:
+    await projects.add(project_of("a1"), idempotency_key="k")
+    assert await projects.add(project_of("b2"), idempotency_key="k") == "a1"
+    assert await projects.add(project_of("c3", slug="project-a1"), idempotency_key="k") == "a1"
+    assert (await projects.find()).total == 1
+
+
+async def test_of_20_requests_with_one_key_at_once_one_project_is_made(projects: Projects) -> None:
+    made = await asyncio.gather(
+        *(projects.add(project_of(f"r{n}", slug="same"), idempotency_key="k") for n in range(20))
+    )
+    assert len(set(made)) == 1
+    page = await projects.find()
+    assert [row.project.id for row in page.rows] == [made[0]]
+
+
+async def test_of_20_requests_for_one_slug_at_once_one_is_served(projects: Projects) -> None:
+    made = await asyncio.gather(
+        *(add(projects, f"r{n}", slug="same") for n in range(20)), return_exceptions=True
+    )
+    assert sum(isinstance(it, SlugTaken) for it in made) == 19
+
+
+async def test_a_list_is_newest_first_and_in_pages(projects: Projects) -> None:
+    for n in range(PAGE_SIZE + 3):
+        await projects.add(
+            project_of(f"r{n}", created_at=START + timedelta(seconds=n)), idempotency_key=f"k{n}"
+        )
+    first, second, third = [await projects.find(page=number) for number in (1, 2, 3)]
+    ids = [row.project.id for page in (first, second) for row in page.rows]
+    assert ids == [f"r{n}" for n in reversed(range(PAGE_SIZE + 3))]
+    assert (first.total, first.last, len(first.rows), third.rows) == (PAGE_SIZE + 3, 2, PAGE_SIZE, [])
+
+
+async def test_an_empty_list_has_one_page(projects: Projects) -> None:
+    page = await projects.find()
+    assert (page.rows, page.total, page.last) == ([], 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("", {"a", "b", "c", "d"}),
+        ("%", {"a"}),
+        ("_", {"b"}),
+        ("/", {"c"}),
+        ("100% s", {"a"}),
+        ("UNDER", {"b"}),
+        ("slug-of", {"d"}),
+        ("'; drop table projects; --", set()),
+        ("\\", set()),
+    ],
+)
+async def test_a_search_takes_every_character_as_it_is(
+    projects: Projects, search: str, found: set[str]
+) -> None:
+    await add(projects, "a", name="100% sure")
+    await add(projects, "b", name="under_score")
+    await add(projects, "c", name="either/or")
+    await add(projects, "d", name="Plain", slug="slug-of-d")
+    assert {row.project.id for row in (await projects.find(search=search)).rows} == found
+
+
+async def test_a_list_can_be_of_one_status(projects: Projects) -> None:
+    for run in ("a", "b"):
+        await add(projects, run)
+    await finish(projects, "a", 1)
+    assert [row.project.id for row in (await projects.find(status=Status.FAILED)).rows] == ["a"]
+    assert (await projects.find(search="project", status=Status.INITIALIZING)).total == 1
+
+
+async def test_unfinished_runs_are_listed_oldest_first(projects: Projects) -> None:
+    for n, run in enumerate(["c", "a", "b"]):
+        await projects.add(project_of(run, created_at=at(n)), idempotency_key=run)
+    await finish(projects, "a", 1)
+    assert [row.project.id for row in await projects.unfinished()] == ["c", "b"]
+
+
+async def test_statuses_of_many_runs_are_one_query(projects: Projects) -> None:
+    for run in ("a", "b"):
+        await add(projects, run)
+    await finish(projects, "a", 1)
+    statuses = await projects.statuses(["a", "b", "unknown"])
+    assert statuses == {"a": Status.FAILED, "b": Status.INITIALIZING}
+    assert await projects.statuses([]) == {}
+
+
+async def test_of_20_that_claim_a_run_one_wins(projects: Projects) -> None:
+    await add(projects, "a1")
+    won = await asyncio.gather(*(projects.claim("a1", seen_attempt=1) for _ in range(20)))
+    assert sorted(won, key=str) == [2, *[None] * 19]
+    assert await projects.attempt_of("a1") == 2
+
+
+async def test_a_run_that_is_over_cannot_be_claimed(projects: Projects) -> None:
+    await add(projects, "a1")
+    await finish(projects, "a1", 1)
+    assert await projects.claim("a1", seen_attempt=1) is None
+
+
+async def test_the_end_stands_in_the_row_as_it_was_written(projects: Projects) -> None:
+    await add(projects, "a1")
+    outputs = {"texts": list(HOSTILE), "nested": {"n": 1.5, "none": None}}
+    summary = summary_after(
+        StepCompleted(at=at(1), step="create_repo", duration_ms=1, outputs=outputs),
+        StepFailed(at=at(2), step="push_template", duration_ms=2, error=HOSTILE[2]),
+    )
+    assert await projects.finish("a1", attempt=1, status=Status.FAILED, summary=summary, error=HOSTILE[2])
+    row = await projects.get("a1")
+    assert row is not None
+    assert (row.status, row.summary, row.error) == (Status.FAILED, summary, HOSTILE[2])
+    assert row.completed_at == at(7)
+
+
+async def test_only_the_attempt_that_owns_a_run_ends_it(projects: Projects) -> None:
+    await add(projects, "a1")
+    await projects.claim("a1", seen_attempt=1)
+    assert not await finish(projects, "a1", 1)
+    assert await finish(projects, "a1", 2)
+    row = await projects.get("a1")
+    assert row is not None
+    assert row.status is Status.FAILED
+
+
+async def test_an_end_may_be_written_again_but_not_another_one(projects: Projects) -> None:
+    await add(projects, "a1")
+    assert await finish(projects, "a1", 1, Status.ACTIVE)
+    assert await finish(projects, "a1", 1, Status.ACTIVE)
+    assert not await finish(projects, "a1", 1, Status.FAILED)
+    row = await projects.get("a1")
+    assert row is not None
+    assert row.status is Status.ACTIVE
+
+
+async def test_a_run_that_nobody_knows_cannot_be_ended(projects: Projects) -> None:
+    assert not await finish(projects, "a1", 1)
