@@ -77,6 +77,11 @@ def _refuse_excess(events: Iterator[Any]) -> None:
             raise DocumentError(f"has more than {MAX_NODES:,} nodes")
 
 
+# Readers written in Go, and those of YAML 1.2, take neither times nor words such as `on` for more than text: it
+# is a key in the workflows of several CI systems.
+_RESOLVED_OTHERWISE = frozenset({"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool"})
+
+
 class _Loader(_SafeLoader):  # type: ignore[misc]  # which of two classes it is, is known at run time only
     """Refuses what YAML forbids but PyYAML lets pass, and reads numbers as the readers written in Go do."""
 
@@ -98,9 +103,12 @@ class _Loader(_SafeLoader):  # type: ignore[misc]  # which of two classes it is,
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _RESOLVED_OTHERWISE]
     for first, resolvers in _SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
 )

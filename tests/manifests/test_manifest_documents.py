@@ -68,6 +68,7 @@ def test_plain_scalars_are_read_as_kubernetes_reads_them(text: str, expected: ob
         ("a:\n  b: 1\n  b: 2\n", "in line 3: the key 'b' stands there twice"),
         ("a: &x 1\nb: *x\n", r"uses the alias \*x in line 2"),
         ("1: a", "a key is not text"),
+        ("true: a", "a key is not text"),
         ("? [a]\n: b", "a key is not text"),
         ("a: [", "is not valid YAML"),
         ("a: !!python/object:os.system x", "could not determine a constructor"),
@@ -98,3 +99,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         read_documents(text)
     except DocumentError as error:
         assert "\n" not in str(error)
+
+
+def test_the_word_on_is_text_as_a_key_and_as_a_value():
+    assert read_documents("on: {push: }\nstate: off\nis_set: true") == [
+        {"on": {"push": None}, "state": "off", "is_set": True}
+    ]

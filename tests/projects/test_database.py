@@ -36,6 +36,18 @@ async def cancel_somewhere(operation: asyncio.Task[object], turns: int) -> None:
         operation.exception()
 
 
+async def ask(projects: Projects, run: str, attempt: int, which: int) -> object:
+    match which:
+        case 0:
+            return await projects.find(search="project")
+        case 1:
+            return await projects.add(project_of(run), idempotency_key=run)
+        case 2:
+            return await projects.claim("first", seen_attempt=attempt)
+        case _:
+            return await projects.get("first")
+
+
 async def test_hundreds_of_cancelled_operations_leave_the_database_usable_and_it_closes(
     database_url: str,
 ) -> None:
@@ -49,15 +61,7 @@ async def test_hundreds_of_cancelled_operations_leave_the_database_usable_and_it
                 operations: list[asyncio.Task[object]] = []
                 for n in range(15):
                     run = f"r{batch}-{n}"
-                    asked = chance.choice(
-                        [
-                            projects.find(search="project"),
-                            projects.add(project_of(run), idempotency_key=run),
-                            projects.claim("first", seen_attempt=batch),
-                            projects.get("first"),
-                        ]
-                    )
-                    operations.append(asyncio.ensure_future(asked))
+                    operations.append(asyncio.ensure_future(ask(projects, run, batch, chance.randrange(4))))
                 await asyncio.gather(*(cancel_somewhere(it, chance.randrange(60)) for it in operations))
             assert await projects.get("first") is not None
             assert (await projects.find()).total >= 1
