@@ -35,6 +35,8 @@ _BACKSTOP_S = 30
 _READ_BYTES = 64 * 1024
 _LINES_PER_TURN = 500
 """How many lines are handed on before the event loop gets its turn: at most some milliseconds of work."""
+_DEATH_S = 5.0
+"""How long a killed process is waited for; one that hangs in the kernel may take longer."""
 _DRAIN_S = 5.0
 """How long output is read after the end, where a process that left the group holds the pipe open."""
 
@@ -114,6 +116,7 @@ class Child:
                 signal.SIGKILL
             )  # before it is reaped: until then nobody else can get this group number
             self._popen.wait()
+        await _until_gone(self.pid)
         return self._popen.returncode
 
     def signal(self, number: signal.Signals) -> None:
@@ -146,6 +149,7 @@ class Child:
 
     async def _end_with_grace(self) -> None:
         if self._popen.returncode is not None:
+            await _until_gone(self.pid)
             return
         self.signal(signal.SIGTERM)
         self.signal(signal.SIGCONT)
@@ -312,6 +316,35 @@ async def _until_exit(pid: int) -> None:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+async def _until_gone(group: int) -> None:
+    """Return when nothing of a killed group runs any more: a signal takes a moment to do its work."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DEATH_S):
+            while _has_living(group):  # noqa: ASYNC110 - there is no event: these are not our children
+                await asyncio.sleep(0.002)
+
+
+def _has_living(group: int) -> bool:
+    """Whether a process of the group runs. A zombie that its parent has not reaped does not."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    found = (_state_and_group(folder) for folder in Path("/proc").glob("[0-9]*"))
+    return any(its_group == group and state not in "ZX" for state, its_group in found)
+
+
+def _state_and_group(folder: Path) -> tuple[str, int]:
+    """From proc(5): what follows the name, which is in parentheses and may hold anything."""
+    try:
+        state, _, group, *_ = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return "X", 0
+    return state, int(group)
 
 
 def _title(command: Sequence[str]) -> str:

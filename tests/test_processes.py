@@ -133,7 +133,7 @@ async def test_what_a_program_leaves_running_is_killed_and_holds_no_output_open(
     tmp_path: Path,
 ) -> None:
     output = await run_program(["sh", "-c", "sleep 60 & echo $!"], home=tmp_path)
-    await wait_until(lambda: not is_alive(int(output)))
+    assert not is_alive(int(output))
 
 
 async def test_an_error_of_the_callback_ends_the_program_and_travels_on(tmp_path: Path) -> None:

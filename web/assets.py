@@ -16,7 +16,15 @@ from starlette.routing import Route
 __all__ = ["Assets", "folder_of"]
 
 STYLES = ("tokens", "base", "site", "form", "list", "run", "log", "summary")
-SCRIPTS = ("vendor/htmx-4.0.1.min", "vendor/hx-ws-4.0.1.min", "js/live", "js/clock", "js/steps", "js/copy", "js/navigation")
+SCRIPTS = (
+    "vendor/htmx-4.0.1.min",
+    "vendor/hx-ws-4.0.1.min",
+    "js/live",
+    "js/clock",
+    "js/steps",
+    "js/copy",
+    "js/navigation",
+)
 STATES = ("idle", "pending", "initializing", "active", "failed", "cancelled")
 _FOREVER = "public, max-age=31536000, immutable"
 

@@ -72,7 +72,7 @@ class Rendering:
         """
         progress, values = view.progress, self._panel_values(project, view)
         title = _title(self.title(project, progress.status, progress.percent))
-        if after == 0 or after < progress.started_index:
+        if after == 0 or after < progress.started_index or progress.status.is_final:
             icon = str(self._favicon(progress.status, oob=True))
             return title + icon + _replace("#run", self.render("fragments/panel.html", **values))
         parts = [title, _morph("#run-header", self.render("fragments/run_header.html", **values))]

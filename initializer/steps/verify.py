@@ -75,7 +75,8 @@ class Verify(Step):
             context.log(f"In {where}, {problem}")
         if problems:
             named = "; ".join(map(str, problems[:MAX_NAMED_PROBLEMS]))
-            raise StepError(f"{len(problems)} problems in the manifests of {where}: {named}")
+            count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+            raise StepError(f"{count} in the manifests of {where}: {named}")
         context.log(f"Checked {len(names)} YAML files of {where}")
         return len(names)
 

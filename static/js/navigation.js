@@ -17,7 +17,9 @@
   });
 
   const notice = (text) => { document.getElementById("notice").textContent = text; };
-  document.addEventListener("htmx:before:request", () => notice(""));
+  document.addEventListener("htmx:before:request", (event) => {
+    if (event.detail.ctx.sourceElement.matches("a, form")) notice(""); // a hint that is fetched as one types takes no word back
+  });
   document.addEventListener("htmx:error", (event) => {
     if (event.detail.ctx?.request) notice("The server did not answer. Try again in a moment.");
   });

@@ -46,6 +46,11 @@ def panel_after(server: ServerProcess, project: str, index: int) -> str:
     return RENDERING.panel(value, RunView(progress=fold(value.parameters.pipeline, events)))
 
 
+def as_lines(html: str) -> list[str]:
+    """An element a line, so that a difference can be read."""
+    return html.replace("><", ">\n<").splitlines()
+
+
 def check_frames(server: ServerProcess, page: Page, project: str, *, at_least: int) -> None:
     """Whatever the page has shown is what a fold of the journal up to the same event shows."""
     frames = frames_seen(page)
@@ -53,7 +58,7 @@ def check_frames(server: ServerProcess, page: Page, project: str, *, at_least: i
     assert len(frames) >= at_least, sorted(frames)
     for index, shown in frames.items():
         expected = page.evaluate("recorder.normalText", panel_after(server, project, index))
-        assert shown == expected, f"after event {index}"
+        assert as_lines(shown) == as_lines(expected), f"after event {index}"
 
 
 def wait_until_it_stands_still(server: ServerProcess, page: Page, project: str) -> int:
@@ -104,9 +109,9 @@ def test_the_open_page_and_a_fresh_one_show_the_same(
     index = wait_until_it_stands_still(held_server, page, project)
     live = frames_seen(page)[index]
     fragment = held_server.client.get(f"{url}/progress").text
-    assert live == page.evaluate("recorder.normalText", fragment)
+    assert as_lines(live) == as_lines(page.evaluate("recorder.normalText", fragment))
     whole = held_server.client.get(url).text
-    assert live == page.evaluate("recorder.normalText", whole)
+    assert as_lines(live) == as_lines(page.evaluate("recorder.normalText", whole))
     assert check_log(held_server, page, project) > 20
 
 

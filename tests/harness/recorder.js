@@ -14,6 +14,9 @@
       }
       each.removeAttribute("open");
       each.removeAttribute("data-htmx-powered");
+      const attributes = [...each.attributes].map(({ name, value }) => [name, value]).sort();
+      for (const [name] of attributes) each.removeAttribute(name);
+      for (const [name, value] of attributes) each.setAttribute(name, value); // morphing changes their order
     }
     const texts = document.createTreeWalker(copy, NodeFilter.SHOW_TEXT);
     const blank = [];

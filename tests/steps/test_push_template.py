@@ -55,7 +55,7 @@ async def test_a_repository_with_commits_of_others_is_left_as_it_is(
     await git.push(old=None)
     with pytest.raises(StepError, match="the repository shop has commits that this project did not make"):
         await context.perform(PushTemplate())
-    refs = await git.remote_refs("origin", "refs/heads/main")
+    refs = await git_of(context).remote_refs(context.forge.remote("shop"), "refs/heads/main")
     assert refs == {"refs/heads/main": by_hand}
 
 

@@ -1,4 +1,4 @@
-"""Faults that `verify` and `finalize` must find: each is made by hand in a repository that was right before."""
+"""Faults that `verify` and `finalize` must find, each made by hand in what was right before."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ async def change(context: RealContext, slug: str, edit: Callable[[Path], object]
         ("shop", "deploy/base/kustomization.yaml", None, r"the repository lacks deploy/base/kust"),
         ("shop", "deploy/base/kustomization.yaml", "a: 1", r"has other text in deploy/base/kust"),
         ("shop", "deploy/base/more.yaml", "kind: Nonesuch\napiVersion: v1", "unknown kind: Nonesuch of v1"),
-        ("shop", "notes.yaml", "a: [", r"1 problems in the manifests of the repository: notes\.yaml"),
+        ("shop", "notes.yaml", "a: [", r"1 problem in the manifests of the repository: notes\.yaml"),
         ("gitops", "projects/shop/kustomization.yaml", None, "the GitOps repository lacks projects/shop/k"),
         ("gitops", "projects/shop/.initializer-project", "x", "the GitOps repository has other text in"),
         ("gitops", "projects/shop/more.yaml", "kind: X\napiVersion: v1", "unknown kind: X of v1"),

@@ -1,0 +1,100 @@
+"""What runs are performed on in these tests: real journal and row, steps of a line."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from initializer.forges.forge import Forge
+from initializer.journal.file import FileJournal
+from initializer.journal.journal import Journal
+from initializer.model.events import Event, Log, Reason
+from initializer.model.parameters import Project
+from initializer.model.pipeline import Pipeline, StepSpec
+from initializer.model.progress import Progress, fold
+from initializer.projects.projects import ProjectRow, Projects
+from initializer.running.runner import Runner
+from initializer.steps.step import Outputs, Step, StepContext
+from model.runs import project_of
+
+__all__ = ["RUN", "RunStep", "Stage", "nothing", "step_of"]
+
+RUN = "a1"
+DEADLINE_S = 20
+
+RunStep = Callable[[StepContext], Awaitable[Outputs | None]]
+
+
+def step_of(step_name: str, run_step: RunStep, *, timeout_s: float = 10, weight: int = 1) -> Step:
+    """A step that does what the function does."""
+
+    class _Step(Step):
+        async def run(self, context: StepContext) -> Outputs | None:
+            return await run_step(context)
+
+    made = _Step()
+    made.__class__.name = step_name  # type: ignore[misc]
+    made.__class__.title = step_name.capitalize()  # type: ignore[misc]
+    made.__class__.weight, made.__class__.timeout_s = weight, timeout_s  # type: ignore[misc]
+    return made
+
+
+async def nothing(context: StepContext) -> None:
+    """A step that has nothing to do."""
+
+
+class Stage:
+    """One project and what its run leaves."""
+
+    def __init__(self, folder: Path, projects: Projects) -> None:
+        self.folder = folder
+        self.projects = projects
+        self.journal: Journal = FileJournal(folder / "journals")
+        self.project: Project = project_of(RUN)
+
+    async def add(self, *steps: Step) -> None:
+        """The row of a project whose run has these steps."""
+        pipeline = Pipeline(
+            version=1,
+            steps=tuple(StepSpec(name=it.name, title=it.title, weight=it.weight) for it in steps),
+        )
+        self.project = project_of(RUN, pipeline=pipeline)
+        await self.projects.add(self.project, idempotency_key=RUN)
+
+    async def run(
+        self, *steps: Step, attempt: int = 1, reason: Reason = Reason.CREATED, **parts: Any
+    ) -> None:
+        """Perform the run to its end; adds the row for the first attempt."""
+        if attempt == 1 and await self.projects.get(RUN) is None:
+            await self.add(*steps)
+        runner = Runner(
+            journal=parts.get("journal", self.journal),
+            projects=parts.get("projects", self.projects),
+            steps={step.name: step for step in steps},
+            forges={"local": cast(Forge, object())},
+            work_folder=self.folder / f"work-{attempt}",
+            keep_journal_for=timedelta(days=7),
+        )
+        async with asyncio.timeout(DEADLINE_S):
+            await runner.run(self.project, attempt=attempt, reason=reason)
+
+    async def row(self) -> ProjectRow:
+        row = await self.projects.get(RUN)
+        assert row is not None
+        return row
+
+    async def events(self) -> Sequence[Event]:
+        """What the journal holds, without a hole."""
+        events = await self.journal.read(RUN)
+        assert [event.index for event in events] == list(range(1, len(events) + 1))
+        return events
+
+    async def types(self) -> list[str]:
+        return [str(type(event).__struct_config__.tag) for event in await self.events()]
+
+    async def progress(self) -> Progress:
+        return fold(self.project.parameters.pipeline, await self.events())
+
+    async def lines(self) -> list[str]:
+        return [line for event in await self.events() if isinstance(event, Log) for line in event.lines]

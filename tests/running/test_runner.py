@@ -1,0 +1,650 @@
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from initializer.journal.file import FileJournal
+from initializer.journal.journal import AppendRefused, JournalUnavailable
+from initializer.journal.memory import MemoryJournal
+from initializer.model.events import Event, EventId, Log, Reason, Resource, Saving, StepStarted, is_final
+from initializer.model.progress import Status
+from initializer.model.summary import Summary
+from initializer.projects import database as database_module
+from initializer.projects.database import DatabaseUnavailable, open_database
+from initializer.projects.projects import Projects
+from initializer.running import attempt as attempt_module
+from initializer.running.recovery import recover
+from initializer.steps.step import Outputs, Step, StepContext, StepError
+from model.runs import at, numbered, project_of
+from stage import DEADLINE_S, RUN, Stage, nothing, step_of
+
+pytestmark = pytest.mark.anyio
+
+
+def two_steps() -> tuple[Step, Step]:
+    async def first(context: StepContext) -> Outputs:
+        context.progress(50, "half way", substep=("part", 10))
+        context.log("a line")
+        context.resource("repository", "r", "created", url="http://x/r")
+        return {"made": "here"}
+
+    async def second(context: StepContext) -> Outputs:
+        return {"seen": context.outputs["made"]}
+
+    return step_of("first", first), step_of("second", second)
+
+
+class JournalInTheWay(FileJournal):
+    """A real journal with something between it and its writer."""
+
+    async def append(self, run: str, events: Sequence[Event], **options: Any) -> None:
+        await self.before(events)
+        await super().append(run, events, **options)
+        await self.after(events)
+
+    async def before(self, events: Sequence[Event]) -> None:
+        """What happens ahead of an append."""
+
+    async def after(self, events: Sequence[Event]) -> None:
+        """What happens before its answer arrives."""
+
+
+class ProjectsInTheWay(Projects):
+    """The real table behind a connection that fails the first `faults` writes of an end."""
+
+    def __init__(self, projects: Projects, *, faults: int, after: bool) -> None:
+        super().__init__(projects._database)
+        self.faults, self.after = faults, after
+
+    async def finish(self, *args: Any, **values: Any) -> bool:
+        fails = self.faults > 0
+        self.faults -= 1
+        if fails and not self.after:
+            raise DatabaseUnavailable("away")
+        is_mine = await super().finish(*args, **values)
+        if fails:
+            raise DatabaseUnavailable("the answer was lost")
+        return is_mine
+
+
+# A run that goes well
+
+
+async def test_a_run_leaves_its_events_and_its_summary(stage: Stage) -> None:
+    await stage.run(*two_steps())
+    row = await stage.row()
+    assert (row.status, row.error, row.attempt) == (Status.ACTIVE, None, 1)
+    assert row.summary is not None
+    assert [(step.step, step.status) for step in row.summary.steps] == [
+        ("first", "completed"),
+        ("second", "completed"),
+    ]
+    assert row.summary.outputs == {"made": "here", "seen": "here"}
+    assert [(it.name, it.state, it.step) for it in row.summary.resources] == [("r", "created", "first")]
+    assert await stage.types() == [
+        "started",
+        "step_started",
+        "log",
+        "progress",
+        "resource",
+        "step_completed",
+        "step_started",
+        "step_completed",
+        "saving",
+        "completed",
+    ]
+    assert row.summary.events == len(await stage.events()) - 1
+
+
+async def test_the_row_is_written_before_the_final_event(stage: Stage) -> None:
+    statuses: list[Status] = []
+
+    class Journal(JournalInTheWay):
+        async def before(self, events: Sequence[Event]) -> None:
+            if any(map(is_final, events)):
+                statuses.append((await stage.row()).status)
+
+    await stage.run(*two_steps(), journal=Journal(stage.folder / "journals"))
+    assert statuses == [Status.ACTIVE]
+
+
+async def test_a_run_costs_one_insert_and_one_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+
+    class Traced(database_module._SqliteConnection):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.set_trace_callback(statements.append)
+
+    monkeypatch.setattr(database_module, "_SqliteConnection", Traced)
+    async with open_database(f"sqlite:///{tmp_path}/projects.db") as database:
+        stage = Stage(tmp_path, Projects(database))
+        await stage.add(*two_steps())
+        await stage.run(*two_steps())
+    # (adding looks first whether the project is there: that is this test's own)
+    sent = [statement.split()[0].upper() for statement in statements]
+    assert [verb for verb in sent if verb not in ("BEGIN", "COMMIT", "PRAGMA", "SELECT")] == [
+        "INSERT",
+        "UPDATE",
+    ]
+    assert sent.count("SELECT") == 1
+
+
+async def test_the_work_folder_is_empty_at_the_start_of_a_step_and_gone_at_the_end(stage: Stage) -> None:
+    seen: list[tuple[Path, list[Path]]] = []
+
+    async def look(context: StepContext) -> None:
+        seen.append((context.work_folder, list(context.work_folder.iterdir())))
+        (context.work_folder / "left").write_text("x")
+
+    await stage.run(step_of("first", look), step_of("second", look))
+    assert [content for _, content in seen] == [[], []]
+    assert not any(folder.exists() for folder, _ in seen)
+
+
+async def test_the_journal_of_a_run_that_is_over_is_retired(stage: Stage) -> None:
+    await stage.run(*two_steps())
+    assert isinstance(stage.journal, FileJournal)
+    assert await stage.journal.remove_retired(datetime.now(UTC) + timedelta(days=6)) == 0
+    assert await stage.journal.remove_retired(datetime.now(UTC) + timedelta(days=8)) == 1
+
+
+# Steps that fail
+
+
+async def failed(stage: Stage, *steps: Step) -> str:
+    """The sentence of a run that fails at its first step."""
+    await stage.run(*steps)
+    row = await stage.row()
+    assert row.status is Status.FAILED
+    assert row.summary is not None
+    assert row.summary.failed_step == steps[0].name
+    assert [step.status for step in row.summary.steps] == ["failed"]
+    assert (await stage.types())[-3:] == ["step_failed", "saving", "failed"]
+    assert row.error is not None
+    assert "\n" not in row.error
+    return row.error
+
+
+async def test_a_step_error_is_the_sentence_and_the_next_step_does_not_run(stage: Stage) -> None:
+    async def refuse(context: StepContext) -> None:
+        context.log("the last line")
+        raise StepError("remote rejected the push")
+
+    assert await failed(stage, step_of("first", refuse), step_of("second", nothing)) == (
+        "First failed: remote rejected the push"
+    )
+    summary = (await stage.row()).summary
+    assert summary is not None
+    assert summary.steps[0].log == ("the last line",)
+
+
+async def test_an_unexpected_error_names_itself_and_where_to_look_and_no_more(stage: Stage) -> None:
+    async def break_off(context: StepContext) -> None:
+        raise KeyError("secret")
+
+    error = await failed(stage, step_of("first", break_off))
+    assert error == f"First failed: an unexpected error (KeyError); see the server's log for {RUN}"
+
+
+async def test_a_step_that_outlives_its_limit_fails(stage: Stage) -> None:
+    async def hang(context: StepContext) -> None:
+        await asyncio.Event().wait()
+
+    error = await failed(stage, step_of("first", hang, timeout_s=0.05))
+    assert error == "First failed: it did not end within 0.05 s"
+
+
+async def test_a_timeout_inside_of_a_step_is_not_the_limit_of_the_step(stage: Stage) -> None:
+    async def hang(context: StepContext) -> None:
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+
+    assert "unexpected error (TimeoutError)" in await failed(stage, step_of("first", hang))
+
+
+async def test_something_cancelled_that_a_step_waited_for_fails_the_step(stage: Stage) -> None:
+    async def wait(context: StepContext) -> None:
+        waiting = asyncio.ensure_future(asyncio.Event().wait())
+        waiting.cancel()
+        await waiting
+
+    assert "unexpected error (CancelledError)" in await failed(stage, step_of("first", wait))
+
+
+async def test_a_step_that_this_version_does_not_have_fails(stage: Stage) -> None:
+    await stage.add(step_of("first", nothing), step_of("second", nothing))
+    await stage.run(step_of("second", nothing))
+    assert (await stage.row()).error == "First failed: this version has no step called first"
+
+
+@pytest.mark.parametrize("outputs", [{"a": object()}, {"a": {1, 2}, 3j: "b"}, [1]])
+async def test_outputs_that_are_no_json_fail_the_step(stage: Stage, outputs: Any) -> None:
+    async def give(context: StepContext) -> Outputs:
+        return outputs  # type: ignore[no-any-return]
+
+    assert "its outputs are no JSON object" in await failed(stage, step_of("first", give))
+
+
+async def test_outputs_are_for_the_next_step_what_they_are_for_the_journal(stage: Stage) -> None:
+    seen: list[Outputs] = []
+
+    async def give(context: StepContext) -> Outputs:
+        return {"at": at(1), "pair": (1, 2), "nan": float("nan"), "broken": "a\x00\ud800"}
+
+    async def look(context: StepContext) -> None:
+        seen.append(dict(context.outputs))
+
+    await stage.run(step_of("first", give), step_of("second", look))
+    summary = (await stage.row()).summary
+    assert summary is not None
+    assert seen == [summary.outputs] == [(await stage.progress()).outputs]
+    assert seen[0] == {"at": "2026-01-01T10:00:01Z", "pair": [1, 2], "nan": None, "broken": "a\ufffd\ufffd"}
+
+
+async def test_hostile_text_in_everything_a_step_says_breaks_nothing(stage: Stage) -> None:
+    text = "a\ud800\x00\n<b>"
+
+    async def say(context: StepContext) -> None:
+        context.log(text)
+        context.progress(1, text, substep=(text, 1))
+        context.resource(text, text, "created", url=text)
+        raise StepError(text)
+
+    await failed(stage, step_of("first", say))
+    (resource,) = [event for event in await stage.events() if isinstance(event, Resource)]
+    assert resource.name == "a\ufffd\ufffd\ufffd<b>"
+    assert await stage.lines() == ["a\ufffd\ufffd", "<b>"]
+
+
+# Pressure
+
+
+async def test_a_step_that_floods_its_log_starves_nobody_and_every_line_counts(stage: Stage) -> None:
+    turns = 0
+    is_over = asyncio.Event()
+
+    async def tick() -> None:
+        nonlocal turns
+        while not is_over.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def flood(context: StepContext) -> None:
+        for number in range(1, 30_001):
+            context.log(f"line {number}")
+            context.progress(number // 300, f"line {number}")
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(tick())
+        await stage.run(step_of("first", flood))
+        is_over.set()
+    assert turns >= 300
+    logs = [event for event in await stage.events() if isinstance(event, Log)]
+    kept = {log.first + n: line for log in logs for n, line in enumerate(log.lines)}
+    assert all(line == f"line {number}" for number, line in kept.items())
+    assert len(kept) + sum(log.dropped for log in logs) == 30_000
+    assert kept[30_000] == "line 30000"
+    assert len(await stage.events()) < 300
+
+
+# Runs that are cut off and taken over
+
+
+async def cut_off(stage: Stage, running: "asyncio.Task[None]", begun: asyncio.Event) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        await begun.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+
+async def test_a_run_cut_off_in_a_step_goes_on_in_that_step_with_what_was_made_before(stage: Stage) -> None:
+    begun, made = asyncio.Event(), []
+
+    async def make(context: StepContext) -> Outputs:
+        made.append(1)
+        return {"made": "here"}
+
+    async def hang(context: StepContext) -> None:
+        context.progress(60, "nearly")
+        context.log("before")
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def go_on(context: StepContext) -> Outputs:
+        context.log("after")
+        return {"seen": context.outputs["made"]}
+
+    running = asyncio.create_task(stage.run(step_of("first", make), step_of("second", hang)))
+    await cut_off(stage, running, begun)
+    assert (await stage.row()).status is Status.INITIALIZING
+    left = await stage.progress()
+    assert (left.percent, left.status) == (80, Status.INITIALIZING)
+    assert await stage.lines() == ["before"]
+
+    attempt = await stage.projects.claim(RUN, seen_attempt=1)
+    assert attempt == 2
+    await stage.run(
+        step_of("first", make), step_of("second", go_on), attempt=attempt, reason=Reason.TAKEOVER
+    )
+    row = await stage.row()
+    assert (row.status, row.attempt, made) == (Status.ACTIVE, 2, [1])
+    assert row.summary is not None
+    assert row.summary.outputs == {"made": "here", "seen": "here"}
+    assert await stage.lines() == ["before", "after"]
+    logs = [event for event in await stage.events() if isinstance(event, Log)]
+    assert [log.first for log in logs] == [1, 2]
+
+
+async def test_last_words_are_kept_when_the_answer_of_an_append_is_cut_off(stage: Stage) -> None:
+    begun = asyncio.Event()
+
+    class Journal(JournalInTheWay):
+        async def after(self, events: Sequence[Event]) -> None:
+            if any(isinstance(event, StepStarted) for event in events) and not begun.is_set():
+                begun.set()
+                await asyncio.Event().wait()
+
+    async def say(context: StepContext) -> None:
+        await begun.wait()
+        context.log("the last words")
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(
+        stage.run(step_of("first", say), journal=Journal(stage.folder / "journals"))
+    )
+    async with asyncio.timeout(DEADLINE_S):
+        await begun.wait()
+        await asyncio.sleep(0)  # the step is woken, and says it
+        await cut_off(stage, running, begun)
+    assert await stage.lines() == ["the last words"]
+
+
+async def test_a_failure_that_was_not_saved_any_more_is_saved_by_the_next_attempt(stage: Stage) -> None:
+    begun, tries = asyncio.Event(), []
+
+    class Stuck(Projects):
+        async def finish(self, *args: Any, **values: Any) -> bool:
+            begun.set()
+            await asyncio.Event().wait()
+            return True
+
+    async def refuse(context: StepContext) -> None:
+        tries.append(1)
+        raise StepError("no")
+
+    step = step_of("first", refuse)
+    running = asyncio.create_task(stage.run(step, projects=Stuck(stage.projects._database)))
+    await cut_off(stage, running, begun)
+    await stage.projects.claim(RUN, seen_attempt=1)
+    await stage.run(step, attempt=2, reason=Reason.TAKEOVER)
+    row = await stage.row()
+    assert (row.status, row.error, tries) == (Status.FAILED, "First failed: no", [1])
+
+
+async def test_a_cancellation_is_not_hidden_by_an_error_of_the_journal_at_the_same_time(
+    stage: Stage,
+) -> None:
+    begun = asyncio.Event()
+
+    class Journal(JournalInTheWay):
+        async def before(self, events: Sequence[Event]) -> None:
+            if any(isinstance(event, StepStarted) for event in events):
+                begun.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    raise RuntimeError("torn off")
+
+    running = asyncio.create_task(
+        stage.run(step_of("first", nothing_for_ever), journal=Journal(stage.folder / "journals"))
+    )
+    await cut_off(stage, running, begun)
+    assert (await stage.row()).status is Status.INITIALIZING
+
+
+async def nothing_for_ever(context: StepContext) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_recovery_claims_what_is_unfinished_oldest_first(stage: Stage) -> None:
+    for second, run in enumerate(["c", "a", "b"]):
+        await stage.projects.add(project_of(run, created_at=at(second)), idempotency_key=run)
+    submitted: list[tuple[str, int, Reason]] = []
+
+    class Engine:
+        def submit(self, project: Any, *, attempt: int, reason: Reason) -> None:
+            submitted.append((project.id, attempt, reason))
+
+    engine: Any = Engine()
+    assert await recover(stage.projects, engine) == 3
+    assert submitted == [(run, 2, Reason.TAKEOVER) for run in "cab"]
+
+
+# Servers that do not answer
+
+
+async def test_a_journal_that_is_away_for_a_while_is_waited_for(stage: Stage) -> None:
+    faults = iter(range(12))
+
+    class Journal(JournalInTheWay):
+        async def before(self, events: Sequence[Event]) -> None:
+            if next(faults, None) is not None:
+                raise JournalUnavailable("away")
+
+        async def read(self, run: str, *, after: int = 0) -> list[Event]:
+            if next(faults, 9) < 3:
+                raise JournalUnavailable("away")
+            return await super().read(run, after=after)
+
+    await stage.run(*two_steps(), journal=Journal(stage.folder / "journals"))
+    assert (await stage.row()).status is Status.ACTIVE
+    assert (await stage.types())[-1] == "completed"
+
+
+async def test_a_journal_that_stays_away_does_not_keep_the_row_from_its_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Journal(JournalInTheWay):
+        async def before(self, events: Sequence[Event]) -> None:
+            raise JournalUnavailable("away")
+
+    monkeypatch.setattr(attempt_module, "SETTLE_LIMIT_S", 0.05)
+    await stage.run(*two_steps(), journal=Journal(stage.folder / "journals"))
+    assert (await stage.row()).status is Status.ACTIVE
+    assert await stage.events() == []
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_an_end_that_could_not_be_written_is_written_again_until_it_is(
+    stage: Stage, after: bool
+) -> None:
+    await stage.run(*two_steps(), projects=ProjectsInTheWay(stage.projects, faults=7, after=after))
+    assert (await stage.row()).status is Status.ACTIVE
+    assert (await stage.types())[-2:] == ["saving", "completed"]
+
+
+async def test_an_append_that_arrived_without_an_answer_is_not_made_twice(stage: Stage) -> None:
+    class Journal(JournalInTheWay):
+        async def after(self, events: Sequence[Event]) -> None:
+            if events[-1].index % 2:
+                raise JournalUnavailable("the answer was lost")
+
+    await stage.run(*two_steps(), journal=Journal(stage.folder / "journals"))
+    assert (await stage.types())[-1] == "completed"
+
+
+async def test_a_journal_that_forgets_is_made_whole_again(stage: Stage) -> None:
+    journal = MemoryJournal()
+
+    async def forget(context: StepContext) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not await journal.read(RUN, after=1):
+                await asyncio.sleep(0)
+        journal.lose(RUN, after=1)
+        context.log("more")
+
+    stage.journal = journal
+    await stage.run(step_of("first", forget), step_of("second", forget))
+    assert (await stage.types())[-1] == "completed"
+    assert (await stage.progress()).status is Status.ACTIVE
+
+
+# Runs that belong to another attempt by now
+
+
+async def test_an_attempt_whose_row_was_claimed_does_not_end_the_run(stage: Stage) -> None:
+    async def lose(context: StepContext) -> None:
+        await stage.projects.claim(RUN, seen_attempt=1)
+
+    await stage.run(step_of("first", lose))
+    row = await stage.row()
+    assert (row.status, row.attempt, row.summary) == (Status.INITIALIZING, 2, None)
+    assert (await stage.types())[-1] == "saving"
+
+
+async def test_an_attempt_that_is_fenced_stops_in_the_middle_of_its_step(stage: Stage) -> None:
+    async def lose(context: StepContext) -> None:
+        await stage.projects.claim(RUN, seen_attempt=1)
+        async with asyncio.timeout(DEADLINE_S):
+            while len(events := await stage.journal.read(RUN)) < 2:
+                await asyncio.sleep(0)
+        newer = numbered(Saving(at=at(1)), attempt=2, first=events[-1].index + 1)
+        await stage.journal.append(RUN, newer, expected_tail=events[-1].id)
+        context.log("too late")
+        await asyncio.Event().wait()
+
+    await stage.run(step_of("first", lose), step_of("second", nothing))
+    assert (await stage.row()).status is Status.INITIALIZING
+    assert (await stage.events())[-1].id == "2-3"
+    assert await stage.lines() == []
+
+
+async def test_an_attempt_that_lost_its_row_does_not_refill_a_journal_that_forgot(stage: Stage) -> None:
+    journal = MemoryJournal()
+
+    async def lose(context: StepContext) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not await journal.read(RUN):
+                await asyncio.sleep(0)
+        await stage.projects.claim(RUN, seen_attempt=1)
+        journal.lose(RUN)
+        context.log("too late")
+        await asyncio.Event().wait()
+
+    stage.journal = journal
+    await stage.run(step_of("first", lose))
+    assert await stage.events() == []
+    assert (await stage.row()).status is Status.INITIALIZING
+
+
+async def test_a_journal_that_got_more_from_the_attempt_before_is_read_again(stage: Stage) -> None:
+    await stage.add(*two_steps())
+    await stage.projects.claim(RUN, seen_attempt=1)
+
+    class Journal(JournalInTheWay):
+        late: Sequence[Event] = numbered(Saving(at=at(1)))
+
+        async def before(self, events: Sequence[Event]) -> None:
+            late, self.late = self.late, []
+            if late:
+                await stage.journal.append(RUN, late, expected_tail=None)
+
+    journal = Journal(stage.folder / "journals")
+    await stage.run(*two_steps(), attempt=2, reason=Reason.TAKEOVER, journal=journal)
+    assert [event.id for event in await stage.events()][:2] == ["1-1", "2-2"]
+    assert (await stage.row()).status is Status.ACTIVE
+
+
+# Runs that cannot go on
+
+
+async def given_up(stage: Stage, *steps: Step, **parts: Any) -> str:
+    """The sentence of a run that ends `failed` although no step has failed."""
+    await stage.run(*(steps or two_steps()), **parts)
+    row = await stage.row()
+    assert (row.status, row.attempt) == (Status.FAILED, 1)
+    assert row.summary is not None
+    assert row.summary.failed_step is not None
+    assert row.summary.steps[-1].step == row.summary.failed_step
+    assert row.error is not None
+    return row.error
+
+
+async def test_a_run_whose_journal_is_damaged_ends_failed(stage: Stage) -> None:
+    (stage.folder / "journals" / f"{RUN}.jsonl").write_text("rubbish\n")
+    assert "First failed: the journal of run a1 is damaged" in await given_up(stage)
+
+
+async def test_a_run_whose_journal_has_a_hole_ends_failed(stage: Stage) -> None:
+    await stage.journal.append(RUN, numbered(Saving(at=at(1)), first=5), expected_tail=None)
+    assert "expected event 1, received 5" in await given_up(stage)
+
+
+async def test_a_run_whose_journal_breaks_unexpectedly_ends_failed_at_the_step_it_stood_in(
+    stage: Stage,
+) -> None:
+    class Journal(JournalInTheWay):
+        is_broken = True
+
+        async def before(self, events: Sequence[Event]) -> None:
+            if self.is_broken and any(isinstance(event, Resource) for event in events):
+                self.is_broken = False
+                raise RuntimeError("a bug")
+
+    async def say(context: StepContext) -> None:
+        context.resource("repository", "r", "created")
+        await asyncio.Event().wait()
+
+    steps = step_of("first", say), step_of("second", nothing)
+    error = await given_up(stage, *steps, journal=Journal(stage.folder / "journals"))
+    assert error == f"First failed: an unexpected error (RuntimeError); see the server's log for {RUN}"
+    assert (await stage.types())[-3:] == ["step_failed", "saving", "failed"]
+    assert (await stage.progress()).status is Status.FAILED
+
+
+async def test_a_run_whose_journal_never_comes_to_rest_ends_failed(stage: Stage) -> None:
+    class Journal(FileJournal):
+        async def append(
+            self, run: str, events: Sequence[Event], *, expected_tail: EventId | None, is_durable: bool = False
+        ) -> None:
+            raise AppendRefused(expected=expected_tail, tail="1-99")
+
+    assert "the journal of run a1 ends at 1-99" in await given_up(
+        stage, journal=Journal(stage.folder / "journals")
+    )
+
+
+async def test_a_run_that_is_over_already_is_not_failed_by_an_error_after_its_end(stage: Stage) -> None:
+    class Journal(JournalInTheWay):
+        async def before(self, events: Sequence[Event]) -> None:
+            if any(map(is_final, events)):
+                raise RuntimeError("a bug")
+
+    await stage.run(*two_steps(), journal=Journal(stage.folder / "journals"))
+    row = await stage.row()
+    assert (row.status, row.error) == (Status.ACTIVE, None)
+
+
+async def test_the_summary_in_the_row_is_the_one_of_the_journal(stage: Stage) -> None:
+    """Plain SQL sees the JSON of the contract."""
+    await stage.run(*two_steps())
+    with sqlite3.connect(stage.folder / "projects.db") as connection:
+        ((stored,),) = connection.execute("select initialization_summary from projects")
+    connection.close()
+    summary = msgspec.json.decode(stored)
+    assert list(summary)[:4] == ["steps", "totalDuration", "failedStep", "completedAt"]
+    row = await stage.row()
+    assert msgspec.convert(summary, Summary) == row.summary
+
+
