@@ -1,13 +1,6 @@
-"""Child programs: no shell, no terminal, a bare environment, limits, and an end that is always reached.
-
-On Linux a child is started as `setpriv timeout setpriv [prlimit] program`, from util-linux and coreutils: the
-kernel signals `timeout` when its parent is gone, even by kill -9, and `timeout` then kills the process group.
-`preexec_fn` could do the first half, but is not safe beside threads. The kernel's signal is tied to the
-parent's THREAD, so children must be started by a thread that lives as long as they may: the event loop's.
-"""
+"""Child programs: no shell, no terminal, a bare environment, limits, and an end that is always reached."""
 
 import asyncio
-import math
 import os
 import re
 import shutil
@@ -17,12 +10,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, Protocol
 
 from initializer.errors import InitializerError
 from initializer.lines import LineSplitter
+from initializer.process_groups import bound_to_parent, until_exit, until_gone
 
 __all__ = ["Child", "CommandFailed", "CommandTimedOut", "Limits", "RunCommand", "open_child", "run_program"]
 
@@ -30,13 +23,9 @@ GRACE_S = 2.0
 """Between SIGTERM and SIGKILL."""
 STDOUT_BYTES = 4_000_000
 LAST_LINES = 20
-_BACKSTOP_S = 30
-"""How much later than our own time limit `timeout` ends a group that nobody looks after any more."""
 _READ_BYTES = 64 * 1024
 _LINES_PER_TURN = 500
 """How many lines are handed on before the event loop gets its turn: at most some milliseconds of work."""
-_DEATH_S = 5.0
-"""How long a killed process is waited for; one that hangs in the kernel may take longer."""
 _DRAIN_S = 5.0
 """How long output is read after the end, where a process that left the group holds the pipe open."""
 
@@ -111,12 +100,11 @@ class Child:
     async def wait(self) -> int:
         """The exit status, once it has ended; what it left running in its group is killed."""
         if self._popen.returncode is None:
-            await _until_exit(self.pid)
-            self.signal(
-                signal.SIGKILL
-            )  # before it is reaped: until then nobody else can get this group number
+            await until_exit(self.pid)
+            # Before it is reaped: until then nobody else can get this group number.
+            self.signal(signal.SIGKILL)
             self._popen.wait()
-        await _until_gone(self.pid)
+        await until_gone(self.pid)
         return self._popen.returncode
 
     def signal(self, number: signal.Signals) -> None:
@@ -149,7 +137,7 @@ class Child:
 
     async def _end_with_grace(self) -> None:
         if self._popen.returncode is not None:
-            await _until_gone(self.pid)
+            await until_gone(self.pid)
             return
         self.signal(signal.SIGTERM)
         self.signal(signal.SIGCONT)
@@ -193,7 +181,8 @@ async def open_child(
     }
     if shutil.which(command[0], path=environment["PATH"]) is None:
         raise CommandFailed(command, None, (), "could not be started: there is no such program")
-    child = Child(command, _start([*_prefix(timeout_s, limits), *command], cwd or home, environment, stdin))
+    started = bound_to_parent(_with_limits(command, limits), timeout_s)
+    child = Child(command, _start(started, cwd or home, environment, stdin))
     try:
         await child._connect()
         yield child
@@ -285,66 +274,11 @@ def _start(
     )
 
 
-def _prefix(timeout_s: float, limits: Limits | None) -> list[str]:
-    prefix = []
-    if (setpriv := _program("setpriv")) and (timeout := _program("timeout")):
-        backstop_s = math.ceil(timeout_s + _BACKSTOP_S)
-        # SIGALRM tells `timeout` that its own time is up: it kills the whole group, itself included.
-        prefix += [setpriv, "--pdeathsig", "ALRM", "--", timeout, "--signal=KILL", str(backstop_s)]
-        prefix += [setpriv, "--pdeathsig", "KILL", "--"]
-    if limits and (options := limits.options()) and (prlimit := _program("prlimit")):
-        prefix += [prlimit, "--core=0", *options, "--"]
-    return prefix
-
-
-@cache
-def _program(name: str) -> str | None:
-    return shutil.which(name)
-
-
-async def _until_exit(pid: int) -> None:
-    """Return when the child has ended; it is left to be reaped."""
-    if not hasattr(os, "pidfd_open"):
-        await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        return
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    descriptor = os.pidfd_open(pid)
-    try:
-        loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
-        await ended
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-async def _until_gone(group: int) -> None:
-    """Return when nothing of a killed group runs any more: a signal takes a moment to do its work."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DEATH_S):
-            while _has_living(group):  # noqa: ASYNC110 - there is no event: these are not our children
-                await asyncio.sleep(0.002)
-
-
-def _has_living(group: int) -> bool:
-    """Whether a process of the group runs. A zombie that its parent has not reaped does not."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    found = (_state_and_group(folder) for folder in Path("/proc").glob("[0-9]*"))
-    return any(its_group == group and state not in "ZX" for state, its_group in found)
-
-
-def _state_and_group(folder: Path) -> tuple[str, int]:
-    """From proc(5): what follows the name, which is in parentheses and may hold anything."""
-    try:
-        state, _, group, *_ = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return "X", 0
-    return state, int(group)
+def _with_limits(command: Sequence[str], limits: Limits | None) -> list[str]:
+    options = limits.options() if limits else []
+    if options and (prlimit := shutil.which("prlimit")):
+        return [prlimit, "--core=0", *options, "--", *command]
+    return list(command)
 
 
 def _title(command: Sequence[str]) -> str:

@@ -106,7 +106,6 @@ def test_a_machine_that_is_not_as_it_must_be_is_refused_in_one_sentence(
     check_refusal(command, settings, sentence)
 
 
-@pytest.mark.parametrize("command", ["serve", "doctor"])
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
@@ -130,10 +129,15 @@ def test_a_machine_that_is_not_as_it_must_be_is_refused_in_one_sentence(
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_named(
-    tmp_path: Path, name: str, value: str, sentence: str, command: str
+    tmp_path: Path, name: str, value: str, sentence: str
 ) -> None:
     settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port()), name: value}
-    check_refusal(command, settings, sentence)
+    check_refusal("serve", settings, sentence)
+
+
+def test_the_doctor_names_a_setting_that_cannot_be_meant(tmp_path: Path) -> None:
+    settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": "http"}
+    check_refusal("doctor", settings, "PORT is 'http'; it takes a whole number from 0 to 65535")
 
 
 @pytest.mark.parametrize("command", ["serve", "doctor"])

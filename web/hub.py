@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import structlog
 
@@ -112,14 +112,15 @@ class Hub:
     async def _read(self, run: str, opened: "_OpenRoom") -> None:
         """Keep a room current until its run ends."""
         try:
-            async for events in self._journal.follow(run):
-                opened.room.receive(events)
-                opened.room.tick()
-                opened.is_read.set()
-                if opened.room.progress.status.is_final:
-                    await self._end(run, opened)
-                    return
-                await asyncio.sleep(TICK_S)
+            async with aclosing(self._journal.follow(run)) as following:
+                async for events in following:
+                    opened.room.receive(events)
+                    opened.room.tick()
+                    opened.is_read.set()
+                    if opened.room.progress.status.is_final:
+                        break
+                    await asyncio.sleep(TICK_S)
+            await self._end(run, opened)
         except Exception:
             log.exception("reader of a room broke off", project=run)
             self._break_off(run, opened)

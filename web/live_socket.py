@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import structlog
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from initializer.access import Action, allowed
@@ -14,10 +15,14 @@ from web.rendering import Rendering
 from web.security import is_own_origin, viewer_of
 from web.state import services
 
-__all__ = ["LiveSocket"]
+__all__ = ["LiveSocket", "shown_index"]
 
 NORMAL, FORBIDDEN, NOT_FOUND, TRY_AGAIN = 1000, 4403, 4404, 1013
 MAX_INDEX_DIGITS = 16
+HEARTBEAT_S = 5
+"""How often a viewer hears something. A page that heard nothing for 15 s (`live.js`) connects anew."""
+HEARTBEAT = "{}"
+"""A message that htmx takes for data: it swaps nothing."""
 
 log = structlog.get_logger()
 
@@ -51,7 +56,7 @@ class LiveSocket:
             await websocket.send_text(self._rendering.last_frame(row))
             return NORMAL
         try:
-            async with services(websocket).hub.join(row, after=_after(websocket)) as frames:
+            async with services(websocket).hub.join(row, after=shown_index(websocket)) as frames:
                 await _send_until_gone(websocket, frames)
         except WatchBroken:
             return TRY_AGAIN
@@ -60,20 +65,27 @@ class LiveSocket:
 
 async def _send_until_gone(websocket: WebSocket, frames: AsyncIterator[str]) -> None:
     """Send frames to their end. Raises `WebSocketDisconnect` as soon as the viewer leaves."""
-    leaving = asyncio.create_task(_until_gone(websocket))
     sending = asyncio.create_task(_send_all(websocket, frames))
+    tasks = (sending, asyncio.create_task(_until_gone(websocket)), asyncio.create_task(_beat(websocket)))
     try:
-        await asyncio.wait((leaving, sending), return_when=asyncio.FIRST_COMPLETED)
-        await (sending if sending.done() else leaving)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await (sending if sending.done() else done.pop())
     finally:
-        leaving.cancel()
-        sending.cancel()
-        await asyncio.wait((leaving, sending))
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _send_all(websocket: WebSocket, frames: AsyncIterator[str]) -> None:
     async for frame in frames:
         await websocket.send_text(frame)
+
+
+async def _beat(websocket: WebSocket) -> None:
+    """Say that the server lives: at once, so that the page knows it is through, and then in an even beat."""
+    while True:
+        await websocket.send_text(HEARTBEAT)
+        await asyncio.sleep(HEARTBEAT_S)
 
 
 async def _until_gone(websocket: WebSocket) -> None:
@@ -84,7 +96,7 @@ async def _until_gone(websocket: WebSocket) -> None:
             raise WebSocketDisconnect(message["code"])
 
 
-def _after(websocket: WebSocket) -> int:
-    """The index that the page shows; anything that cannot be one counts as none."""
-    text = websocket.query_params.get("after", "")
+def shown_index(connection: HTTPConnection) -> int:
+    """The index that the page shows (`after`); anything that cannot be one counts as none."""
+    text = connection.query_params.get("after", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < MAX_INDEX_DIGITS else 0

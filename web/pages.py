@@ -22,6 +22,7 @@ from initializer.model.progress import Status, fold
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow
 from web.forms import empty_form, form_values, read_form, slug_values
+from web.live_socket import shown_index
 from web.rendering import Rendering
 from web.room import RunView
 from web.security import MAX_BODY_BYTES, authorize, check_origin
@@ -49,6 +50,7 @@ class Pages:
             Route("/projects/new", self.new),
             Route("/projects/new/slug", self.slug),
             Route("/projects/{id}", self.project),
+            Route("/projects/{id}/live", self.frame),
             Route("/projects/{id}/progress", self.progress),
             Route("/projects/{id}/summary", self.summary),
             Route("/projects/{id}/log", self.log),
@@ -104,6 +106,18 @@ class Pages:
         row = await self._row(request)
         view = None if row.status.is_final else await self._view(request, row)
         return _html(self._rendering.page(row, view))
+
+    async def frame(self, request: Request) -> Response:
+        """The next frame behind event `after`, for a page whose socket does not get through; 204 without one."""
+        row, after = await self._row(request), shown_index(request)
+        if row.status.is_final:
+            return _html(self._rendering.last_frame(row))
+        view = await self._view(request, row)
+        if 0 < view.progress.index == after:
+            return Response(status_code=HTTPStatus.NO_CONTENT)
+        if after > view.progress.index:
+            after = 0
+        return _html(self._rendering.frame(row.project, view, after=after))
 
     async def progress(self, request: Request) -> Response:
         """The live panel as a fragment, also after the end."""

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup, escape
 
 from initializer.model.parameters import Project
-from initializer.model.progress import LOG_TAIL_ROWS, Status, StepProgress
+from initializer.model.progress import LOG_TAIL_ROWS, Progress, Status, StepProgress
 from initializer.projects.projects import ProjectRow
 from web.assets import Assets
 from web.room import RunView
@@ -121,7 +121,7 @@ class Rendering:
             "word": WORDS[state],
             "now": now,
             "now_line": _now_line(view),
-            "elapsed_ms": _elapsed_ms(progress.started_at, now) if progress.started_at else None,
+            "elapsed_ms": _elapsed_of(progress, now),
         }
 
     def _log_change(self, step: StepProgress, after: int) -> str:
@@ -193,6 +193,14 @@ def _sentence(row: ProjectRow) -> str:
             return f"The run failed at “{failed.title}” after {took}."
         case _:
             return f"The run was cancelled after {took}."
+
+
+def _elapsed_of(progress: Progress, now: datetime) -> int | None:
+    """How long the run has lasted; once it is over, that does not grow any more."""
+    if progress.started_at is None:
+        return None
+    ended_at = progress.updated_at if progress.status.is_final else None
+    return _elapsed_ms(progress.started_at, ended_at or now)
 
 
 def _elapsed_ms(since: datetime, now: datetime) -> int:

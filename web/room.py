@@ -11,6 +11,10 @@ from initializer.model.progress import Progress, advance
 __all__ = ["Room", "RunView", "Viewer"]
 
 
+MAX_SHARED_FRAMES = 32
+"""How many frames to what is shown are kept to be shared: pages that come back may have seen anything."""
+
+
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """All that a panel shows: the progress, and for a waiting run its place in the queue, from 1."""
 
@@ -103,6 +107,8 @@ class Room:
         after = viewer.seen[0] if viewer.seen else 0
         viewer.seen = now_shown
         if after not in self._frames:
+            if len(self._frames) == MAX_SHARED_FRAMES:
+                del self._frames[next(iter(self._frames))]
             self._frames[after] = self._render_frame(self.shown, after)
         return self._frames[after]
 

@@ -1,11 +1,13 @@
 """What every request and answer passes: hosts and origins that are ours, headers that keep the page ours."""
 
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from initializer.access import LOCAL_USER, Action, Viewer, allowed
 from initializer.model.parameters import Project
@@ -32,6 +34,9 @@ _HEADERS = {
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+
+
+_OTHER_NAME = PlainTextResponse("This address is not one of this server's names.\n", 400)
 
 
 class SecurityHeaders:
@@ -62,20 +67,21 @@ class TrustedHosts:
         self._is_any = settings.trust_network and not is_loopback(settings.host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and not self._is_known(
-            Headers(scope=scope).get("host", "")
-        ):
-            raise HTTPException(400, "This address is not one of this server's names.")
-        await self._app(scope, receive, send)
+        if scope["type"] == "lifespan" or self._is_known(Headers(scope=scope).get("host", "")):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await _OTHER_NAME(scope, receive, send)
+        else:
+            await WebSocketClose()(scope, receive, send)
 
     def _is_known(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _split(f"//{host}").hostname or ""
         return self._is_any or is_loopback(name) or name in self._names
 
 
 def is_own_origin(connection: HTTPConnection) -> bool:
     """Whether the request says that it comes from a page of this server."""
-    origin = urlsplit(connection.headers.get("origin", ""))
+    origin = _split(connection.headers.get("origin", ""))
     return bool(origin.netloc) and origin.netloc == connection.headers.get("host")
 
 
@@ -99,3 +105,12 @@ def authorize(connection: HTTPConnection, action: Action, project: Project | Non
     if not allowed(viewer, action, project):
         raise HTTPException(403, "You may not do this.")
     return viewer
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of an address that a client sent; none of what is no address."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts

@@ -6,7 +6,7 @@ killed process loses nothing of them. What must survive a loss of power is synce
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class FileJournal:
         events, _ = await asyncio.to_thread(self._read_from, run, 0)
         return [event for event in events if event.index > after]
 
-    async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[list[Event]]:
+    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
         offset = 0
         with self._signals.listen(run) as woken:
             while True:

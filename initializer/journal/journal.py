@@ -1,6 +1,6 @@
 """The journal: the ordered events of one run, with one writer. Implementations stand beside this module."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -44,10 +44,10 @@ class Journal(Protocol):
         Raises `JournalUnavailable` and `JournalDamaged`.
         """
 
-    def follow(self, run: str, *, after: int = 0) -> AsyncIterator[list[Event]]:
+    def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
         """The events with an index above `after`: first those there are (maybe none), then as they come.
 
-        Does not end by itself. Raises `JournalUnavailable` and `JournalDamaged`.
+        Does not end by itself: close it. Raises `JournalUnavailable` and `JournalDamaged`.
         """
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:

@@ -1,6 +1,6 @@
 """The journal in memory, for tests and benchmarks."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from initializer.journal.journal import AppendRefused
@@ -39,7 +39,7 @@ class MemoryJournal:
         self._drop_if_due(run)
         return [event for event in self._events.get(run, ()) if event.index > after]
 
-    async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[list[Event]]:
+    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
         with self._signals.listen(run) as woken:
             while True:
                 events = await self.read(run, after=after)

@@ -40,8 +40,8 @@ __all__ = [
     "fold",
 ]
 
-LOG_TAIL_ROWS = 200
-"""How many of a step's last log rows a progress holds; the journal has them all."""
+LOG_TAIL_ROWS = 100
+"""How many of a step's last log rows a progress holds; the journal has them all (`model/run_log.py`)."""
 
 
 class IndexGap(InitializerError):
@@ -94,8 +94,21 @@ class LogRow(msgspec.Struct, frozen=True):
 
     index: int
     number: int
+    at: datetime
     text: str = ""
     dropped: int = 0
+
+    @property
+    def first(self) -> int:
+        """The number of the first line that this row stands for."""
+        return self.number - self.dropped
+
+    @classmethod
+    def of(cls, event: Log) -> "list[LogRow]":
+        """The rows that an event brings."""
+        index, at = event.index, event.at
+        gap = [cls(index, event.first, at, dropped=event.dropped)] if event.dropped else []
+        return gap + [cls(index, event.first + offset, at, line) for offset, line in enumerate(event.lines)]
 
 
 class StepProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -283,10 +296,7 @@ def _change_step(
 
 
 def _with_log(progress: Progress, event: Log) -> Progress:
-    index = progress.index + 1
-    rows = [LogRow(index, event.first + offset, line) for offset, line in enumerate(event.lines)]
-    if event.dropped:
-        rows.insert(0, LogRow(index, event.first, dropped=event.dropped))
+    rows = LogRow.of(event)
     steps = tuple(
         msgspec.structs.replace(
             step,

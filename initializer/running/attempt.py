@@ -104,21 +104,29 @@ class Attempt:
                 raise asyncio.CancelledError from errors
             raise errors.exceptions[0] from errors
 
-    # What steps say: plain calls of microseconds.
+    # What steps say: plain calls of microseconds. What is left of a step that has ended is not heard.
 
     def say_line(self, step: str, line: str) -> None:
         """Take a harmless log line."""
+        if not self._is_running(step):
+            return
         self._outbox.log(step, line)
         self._said.set()
 
     def say_progress(self, step: str, percent: int, message: str, substep: tuple[str, int] | None) -> None:
         """Take a step's own percent."""
+        if not self._is_running(step):
+            return
         self._outbox.report(self.execution.report(step, percent, message, substep, _now()))
         self._said.set()
 
     def say(self, event: Event) -> None:
         """Take an event that is not to be merged with others."""
         self._put(event)
+
+    def _is_running(self, step: str) -> bool:
+        current = self.execution.progress.current
+        return current is not None and current.spec.name == step
 
     async def verify(self) -> None:
         """Make sure that this attempt still owns the run, however long it takes. Raises `OwnershipLost`."""

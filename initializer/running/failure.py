@@ -27,11 +27,11 @@ log = structlog.get_logger()
 
 async def give_up(
     project: Project, *, attempt: int, error: Exception, journal: Journal, projects: Projects
-) -> None:
+) -> bool:
     """End the run `failed`, at the step it stood in, with what its journal still tells.
 
     The row is what counts; the journal gets the last events if it takes them. A run that has ended
-    otherwise, or is another attempt's by now, stays as it is.
+    otherwise, or is another attempt's by now, stays as it is: that gives False.
     """
     history = await _readable(project, journal)
     execution = Execution(fold(project.parameters.pipeline, history))
@@ -55,11 +55,12 @@ async def give_up(
         log.bind(project=project.id),
     )
     if not is_written:
-        return
+        return False
     put(execution.finish(now))
     expected, events = outbox.batch()
     with suppress(InitializerError):
         await journal.append(project.id, events, expected_tail=expected, is_durable=True)
+    return True
 
 
 async def _readable(project: Project, journal: Journal) -> Sequence[Event]:

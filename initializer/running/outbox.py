@@ -10,7 +10,17 @@ from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum, auto
 
-from initializer.model.events import Event, EventId, Log, Progressed, attempt_of, encode_event, index_of
+from initializer.model.events import (
+    Event,
+    EventId,
+    Log,
+    Progressed,
+    Reason,
+    Started,
+    attempt_of,
+    encode_event,
+    index_of,
+)
 
 __all__ = ["HEAD_LINES", "MAX_LOG_CHARACTERS", "TAIL_LINES", "Outbox", "Refusal"]
 
@@ -132,9 +142,12 @@ class Outbox:
     def _add(self, event: Event) -> None:
         self.digest = hashlib.blake2b(self.digest + encode_event(event), digest_size=16).digest()
         self._events.append(event)  # behind the line that raises where an event is no JSON
-        if isinstance(event, Log):
-            self._line_numbers[event.step] = event.first + len(event.lines)
-            self._log_characters += sum(len(line) + 1 for line in event.lines)
+        match event:
+            case Log(step=step, first=first, lines=lines):
+                self._line_numbers[step] = first + len(lines)
+                self._log_characters += sum(len(line) + 1 for line in lines)
+            case Started(reason=Reason.RESTART):
+                self._line_numbers.clear()
 
     def _take_log(self, step: str, pending: "_PendingLog", at: datetime) -> list[Event]:
         if not pending:

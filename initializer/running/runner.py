@@ -62,9 +62,11 @@ class Runner:
             return
         except Exception as error:
             log.exception("run cannot go on", project=project.id, attempt=attempt)
-            await give_up(
+            is_ended = await give_up(
                 project, attempt=attempt, error=error, journal=self._journal, projects=self._projects
             )
+            if not is_ended:
+                return
         try:
             await self._journal.retire(project.id, keep_for=self._keep_journal_for)
         except JournalUnavailable as error:

@@ -14,7 +14,7 @@ class CreateEnvironments(Step):
 
     name = "create_environments"
     title = "Create environments"
-    weight = 10
+    weight = 13
     timeout_s = 60
 
     async def run(self, context: StepContext) -> Outputs:

@@ -19,7 +19,7 @@ class Finalize(Step):
 
     name = "finalize"
     title = "Finalize"
-    weight = 7
+    weight = 11
     timeout_s = 60
 
     async def run(self, context: StepContext) -> Outputs:

@@ -23,7 +23,7 @@ class PushTemplate(Step):
 
     name = "push_template"
     title = "Push template"
-    weight = 48
+    weight = 58
     timeout_s = 180
 
     async def run(self, context: StepContext) -> Outputs:

@@ -16,7 +16,7 @@ class SetupGitops(Step):
 
     name = "setup_gitops"
     title = "Set up GitOps"
-    weight = 15
+    weight = 16
     timeout_s = 120
 
     async def run(self, context: StepContext) -> Outputs:

@@ -19,7 +19,7 @@ from initializer.steps.step import Outputs, Step, StepContext, StepError
 __all__ = ["Verify"]
 
 TEST_TIMEOUT_S = 120
-TEST_LIMITS = Limits(memory_bytes=2 << 30, cpu_s=60, file_bytes=50_000_000, processes=512)
+TEST_LIMITS = Limits(memory_bytes=2 << 30, cpu_s=60, file_bytes=50_000_000, processes=4096)
 MAX_NAMED_PROBLEMS = 3
 
 
@@ -28,7 +28,7 @@ class Verify(Step):
 
     name = "verify"
     title = "Verify"
-    weight = 20
+    weight = 27
     timeout_s = 240
 
     async def run(self, context: StepContext) -> Outputs:

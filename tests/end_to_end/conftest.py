@@ -8,9 +8,9 @@ from harness.browser import Visitors, launch_browser
 from harness.gate import Gate
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all of this folder, and only for it: while it is open, no event loop can be run here."""
+    """One browser for a file, and no longer: while it is open, other tests cannot run an event loop."""
     with launch_browser() as browser:
         yield browser
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from harness.browser import Visitors, mark, state_at_the_end, was_reloaded
 from harness.checkout import clone, commits_of
+from harness.forms import filled_form
 from harness.server import ServerProcess
 
 STEPS = ["push_template", "create_environments"]
@@ -99,10 +100,10 @@ def test_a_double_click_on_create_makes_one_project(server: ServerProcess, visit
 def test_the_same_form_sent_by_many_at_once_makes_one_project_and_leads_all_to_it(
     server: ServerProcess,
 ) -> None:
-    key = server.form_key()
+    form = filled_form(name="Race")
     answers: list[httpx.Response] = []
     senders = [
-        threading.Thread(target=lambda: answers.append(server.post({"key": key, "name": "Race"})))
+        threading.Thread(target=lambda: answers.append(server.post(form)))
         for _ in range(8)
     ]
     for sender in senders:
@@ -137,6 +138,20 @@ def test_the_form_comes_back_with_what_was_typed_and_with_the_problem(
     assert state_at_the_end(page) == "active"
     assert not was_reloaded(page)
     assert server.count_rows() == 2
+
+
+def test_hostile_text_stays_text_in_a_browser(server: ServerProcess, visitors: Visitors) -> None:
+    hostile = "<img src=/x onerror=alert(1)> {{7*7}} '\"&amp;"
+    page = visitors.open(server.url)
+    fill_form(page, name=hostile, template="bare")
+    page.fill("#description", f"{hostile} <p hx-get=/ hx-trigger=load>")
+    press_create(page)
+    assert state_at_the_end(page) == "active"
+    assert page.locator("#run h1").inner_text() == hostile
+    assert page.title() == f"Ready · {hostile}"
+    assert page.locator("img, [hx-trigger=load]").count() == 0
+    page.goto(server.url)
+    assert page.locator(".project-name").inner_text() == hostile
 
 
 def test_everything_can_be_done_without_javascript(server: ServerProcess, visitors: Visitors) -> None:

@@ -3,13 +3,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from model.runs import project_of
 
 from initializer.engines import inline
 from initializer.engines.engine import QueueFull
 from initializer.engines.inline import InlineEngine, open_inline_engine
 from initializer.model.events import Reason
 from initializer.model.parameters import Project
-from model.runs import project_of
 
 pytestmark = pytest.mark.anyio
 
@@ -162,5 +162,3 @@ async def test_a_full_queue_takes_no_more(monkeypatch: pytest.MonkeyPatch) -> No
         runs.let_go("a")
         await runs.until(lambda: "b" in runs.begun)
         engine.check_room()
-
-

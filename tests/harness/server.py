@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import httpx
 
+from harness.forms import filled_form
 from harness.waiting import DEADLINE_S, wait_for
 
 __all__ = ["CLI", "ServerProcess", "StartServer", "free_port", "initializer", "plain_environment"]
@@ -136,22 +137,8 @@ class ServerProcess:
 
     def post(self, values: Mapping[str, Any], **headers: str) -> httpx.Response:
         """Post the form; `values` are laid over one that can be done."""
-        form: dict[str, Any] = {
-            "key": self.form_key(),
-            "name": "Demo",
-            "description": "",
-            "template": "bare",
-            "environments": ["staging"],
-            "own_environments": "",
-            "gitops": "flux",
-            **values,
-        }
+        form = filled_form(**values)
         return self.client.post("/projects", data=form, headers={"origin": self.url, **headers})
-
-    def form_key(self) -> str:
-        """The key of a form that was just opened."""
-        page = self.client.get("/projects/new").text
-        return page.partition('name="key" value="')[2].partition('"')[0]
 
     def create(self, name: str = "Demo", **values: Any) -> str:
         """Create a project as the form does; gives its id."""
@@ -192,7 +179,7 @@ class ServerProcess:
             matching = (it for it in self.events(project) if expected.items() <= it.items())
             return next(matching, None)
 
-        return wait_for(look, f"an event with {expected}")
+        return wait_for(look, f"an event with {expected}", tell=lambda: self.events(project)[-3:])
 
     def wait_for_end(self, project: str, *, status: str = "active") -> dict[str, Any]:
         """The project's row, once its run is over and its journal says so.
@@ -202,6 +189,7 @@ class ServerProcess:
         wait_for(
             lambda: self.events(project) and self.events(project)[-1]["type"] in _FINAL,
             f"the end of run {project}",
+            tell=lambda: self.events(project)[-3:],
         )
         row = self.row(project)
         assert row["status"] == status, row["initialization_error"]

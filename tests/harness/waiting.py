@@ -12,11 +12,13 @@ _LOOK_S = 0.002
 T = TypeVar("T")
 
 
-def wait_for(look: Callable[[], T], what: str, *, deadline_s: float = DEADLINE_S) -> T:
-    """What `look` gives as soon as that is true. Raises `AssertionError` at the deadline."""
+def wait_for(
+    look: Callable[[], T], what: str, *, deadline_s: float = DEADLINE_S, tell: Callable[[], object] = str
+) -> T:
+    """What `look` gives as soon as that is true. Raises `AssertionError` at the deadline, with what `tell` gives."""
     until = time.monotonic() + deadline_s
     while not (found := look()):
         if time.monotonic() > until:
-            raise AssertionError(f"in vain for {deadline_s:g} s: {what}")
+            raise AssertionError(f"in vain for {deadline_s:g} s: {what}\n{tell()}")
         time.sleep(_LOOK_S)
     return found

@@ -1,21 +1,23 @@
 """What every journal does. Redis joins by one more parameter."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
 import pytest
+from model.runs import HOSTILE, at, numbered
 
 from initializer.journal.journal import AppendRefused, Journal
 from initializer.model.events import Event, Log, Saving, decode_event
-from model.runs import HOSTILE, at, numbered
 
 pytestmark = pytest.mark.anyio
 
 RUN, OTHER = "a1", "b2"
 DEADLINE_S = 10
+
+Following = AsyncGenerator[list[Event], None]
 
 
 @pytest.fixture(params=["memory_journal", "file_journal"])
@@ -33,12 +35,12 @@ async def fill(journal: Journal, count: int, run: str = RUN) -> Sequence[Event]:
     return made
 
 
-async def take(following: AsyncIterator[list[Event]]) -> list[Event]:
+async def take(following: Following) -> list[Event]:
     async with asyncio.timeout(DEADLINE_S):
         return await anext(following)
 
 
-async def take_upto(following: AsyncIterator[list[Event]], index: int) -> list[Event]:
+async def take_upto(following: Following, index: int) -> list[Event]:
     """Everything up to the event of that index, in however many portions it comes."""
     taken: list[Event] = []
     while not taken or taken[-1].index < index:
@@ -46,8 +48,8 @@ async def take_upto(following: AsyncIterator[list[Event]], index: int) -> list[E
     return taken
 
 
-def follow(journal: Journal, run: str = RUN, *, after: int = 0) -> Any:
-    return aclosing(cast(Any, journal.follow(run, after=after)))
+def follow(journal: Journal, run: str = RUN, *, after: int = 0) -> "aclosing[Following]":
+    return aclosing(journal.follow(run, after=after))
 
 
 async def test_an_empty_journal_reads_as_nothing(journal: Journal) -> None:

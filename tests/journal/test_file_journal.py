@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from model.runs import at, numbered
 
 from initializer.journal.file import FileJournal
 from initializer.journal.journal import AppendRefused, JournalDamaged, JournalUnavailable
 from initializer.model.events import Completed, Event, Log, Saving
-from model.runs import at, numbered
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,10 @@ async def test_a_full_disk_takes_nothing_of_an_append_and_the_next_one_finds_it_
     await file_journal.append(RUN, events(2), expected_tail=None)
     before = file_of(file_journal).read_bytes()
     for room in (0, 1, len(before) // 2 + 5):  # none at all, a torn line, one of three lines
-        with room_for_files_of(len(before) + room), pytest.raises(JournalUnavailable, match="cannot be written"):
+        with (
+            room_for_files_of(len(before) + room),
+            pytest.raises(JournalUnavailable, match="cannot be written"),
+        ):
             await file_journal.append(RUN, events(3, first=3), expected_tail="1-2")
         assert file_of(file_journal).read_bytes() == before
     await file_journal.append(RUN, events(3, first=3), expected_tail="1-2")
@@ -83,7 +86,7 @@ async def test_a_follower_misses_nothing_when_the_disk_was_full(file_journal: Fi
     assert await anext(following) == []
     await file_journal.append(RUN, events(3, first=3), expected_tail="1-2")
     assert await anext(following) == events(3, first=3)
-    await following.aclose()  # type: ignore[attr-defined]
+    await following.aclose()
 
 
 async def test_a_file_that_is_gone_counts_as_a_loss_and_not_as_the_beginning_of_a_hole(
@@ -166,7 +169,7 @@ async def test_a_run_that_is_over_leaves_nothing_in_memory(file_journal: FileJou
         await file_journal.append(f"run{number}", numbered(Completed(at=at(1))), expected_tail=None)
         following = file_journal.follow(f"run{number}")
         await anext(following)
-        await following.aclose()  # type: ignore[attr-defined]
+        await following.aclose()
     assert not file_journal._ends
     assert not file_journal._signals._waiting
 

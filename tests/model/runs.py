@@ -34,7 +34,7 @@ START = datetime(2026, 1, 1, 10, 0, tzinfo=UTC)
 HOSTILE = (
     "plain",
     "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)>' hx-get=\"/evil\" ",
+    '"><img src=x onerror=alert(1)>\' hx-get="/evil" ',
     "\x1b[31mred\x1b[0m &amp; <b>",
     "</hx-partial></ol></section>{{ 7 * 7 }}",
     "名前 😀 \u202e",

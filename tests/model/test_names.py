@@ -46,7 +46,8 @@ def test_what_the_platform_needs_is_reserved_and_could_be_typed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"), [("qa", True), ("a" * 30, True), ("a" * 31, False), ("QA", False), ("qa-", False), ("", False)]
+    ("text", "answer"),
+    [("qa", True), ("a" * 30, True), ("a" * 31, False), ("QA", False), ("qa-", False), ("", False)],
 )
 def test_environments_are_short_dns_labels(text: str, answer: bool) -> None:
     assert is_environment(text) is answer

@@ -11,6 +11,7 @@ from initializer.model.events import (
     Log,
     Reason,
     Resource,
+    ResourceState,
     Saving,
     Started,
     StepCompleted,
@@ -201,7 +202,7 @@ def test_a_retry_tries_the_failed_step_again() -> None:
 
 
 def test_a_resource_keeps_its_place_and_its_latest_state() -> None:
-    def said(name: str, state: str) -> Resource:
+    def said(name: str, state: ResourceState) -> Resource:
         return Resource(at=at(1), step="create_repo", kind="repository", name=name, state=state)
 
     progress = progress_after(said("a", "planned"), said("b", "planned"), said("a", "created"))

@@ -9,6 +9,7 @@ from initializer.model.events import (
     Log,
     Reason,
     Resource,
+    ResourceState,
     Saving,
     Started,
     StepCompleted,
@@ -84,7 +85,9 @@ def test_a_successful_run_has_no_failed_step_and_all_outputs() -> None:
 
 def test_a_step_that_was_running_when_the_run_was_cancelled_is_cancelled() -> None:
     before = summary_after(done("create_repo", 5), begun("push_template"), Saving(at=at(3)))
-    after = summary_after(done("create_repo", 5), begun("push_template"), Cancelled(at=at(3), step="push_template"))
+    after = summary_after(
+        done("create_repo", 5), begun("push_template"), Cancelled(at=at(3), step="push_template")
+    )
     for summary in (before, after):
         assert [step["status"] for step in summary["steps"]] == ["completed", "cancelled"]
         assert summary["failedStep"] is None
@@ -115,7 +118,7 @@ def test_only_a_failed_step_keeps_its_last_lines() -> None:
 
 
 def test_resources_stand_there_in_their_latest_state_with_the_step_that_made_them() -> None:
-    def said(state: str, url: str = "") -> Resource:
+    def said(state: ResourceState, url: str = "") -> Resource:
         return Resource(at=at(1), step="create_repo", kind="repository", name="a", url=url, state=state)
 
     assert summary_after(said("planned"), said("created", "http://x/a"))["resources"] == [

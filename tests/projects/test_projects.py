@@ -2,12 +2,12 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from model.runs import HOSTILE, PIPELINE, START, at, numbered, project_of
 
 from initializer.model.events import Event, Reason, Started, StepCompleted, StepFailed
 from initializer.model.progress import Status, fold
 from initializer.model.summary import Summary, summarise
 from initializer.projects.projects import PAGE_SIZE, Projects, SlugTaken
-from model.runs import HOSTILE, PIPELINE, START, at, numbered, project_of
 
 pytestmark = pytest.mark.anyio
 
@@ -19,8 +19,8 @@ def summary_after(*drafts: Event) -> Summary:
     return summarise(fold(PIPELINE, numbered(started, *drafts)), completed_at=at(7), digest="d")
 
 
-async def add(projects: Projects, run: str, **values: str) -> str:
-    return await projects.add(project_of(run, **values), idempotency_key=f"key-{run}")
+async def add(projects: Projects, run: str, *, slug: str = "", name: str = "") -> str:
+    return await projects.add(project_of(run, slug=slug, name=name), idempotency_key=f"key-{run}")
 
 
 async def finish(projects: Projects, run: str, attempt: int, status: Status = Status.FAILED) -> bool:

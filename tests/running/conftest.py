@@ -2,17 +2,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from stage import Stage
 
 from initializer.projects.database import open_database
 from initializer.projects.projects import Projects
 from initializer.running import patience
-from stage import Stage
 
 
 @pytest.fixture
-async def stage(
-    anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Stage]:
+async def stage(anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     """A real journal and database for runs of a few steps; whoever has to wait asks again at once."""
     monkeypatch.setattr(patience, "_PAUSES_S", (0.001,))
     async with open_database(f"sqlite:///{tmp_path}/projects.db") as database:

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
+
+from model.runs import project_of
 
 from initializer.forges.forge import Forge
 from initializer.journal.file import FileJournal
@@ -16,7 +19,6 @@ from initializer.model.progress import Progress, fold
 from initializer.projects.projects import ProjectRow, Projects
 from initializer.running.runner import Runner
 from initializer.steps.step import Outputs, Step, StepContext
-from model.runs import project_of
 
 __all__ = ["RUN", "RunStep", "Stage", "nothing", "step_of"]
 
@@ -29,15 +31,14 @@ RunStep = Callable[[StepContext], Awaitable[Outputs | None]]
 def step_of(step_name: str, run_step: RunStep, *, timeout_s: float = 10, weight: int = 1) -> Step:
     """A step that does what the function does."""
 
-    class _Step(Step):
+    class FunctionStep(Step):
+        name, title = step_name, step_name.capitalize()
+
         async def run(self, context: StepContext) -> Outputs | None:
             return await run_step(context)
 
-    made = _Step()
-    made.__class__.name = step_name  # type: ignore[misc]
-    made.__class__.title = step_name.capitalize()  # type: ignore[misc]
-    made.__class__.weight, made.__class__.timeout_s = weight, timeout_s  # type: ignore[misc]
-    return made
+    FunctionStep.weight, FunctionStep.timeout_s = weight, timeout_s
+    return FunctionStep()
 
 
 async def nothing(context: StepContext) -> None:
@@ -78,6 +79,16 @@ class Stage:
         )
         async with asyncio.timeout(DEADLINE_S):
             await runner.run(self.project, attempt=attempt, reason=reason)
+
+    async def until_event(self, index: int) -> None:
+        """Wait until the journal has the event of that index."""
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            aclosing(self.journal.follow(RUN, after=index - 1)) as following,
+        ):
+            async for events in following:
+                if events:
+                    return
 
     async def row(self) -> ProjectRow:
         row = await self.projects.get(RUN)

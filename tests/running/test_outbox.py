@@ -4,13 +4,13 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from model.runs import PIPELINE, Run, at, numbered, runs
 
 from initializer.model.events import (
     Event,
     Log,
     Progressed,
     Reason,
-    Resource,
     Saving,
     Started,
     StepStarted,
@@ -19,7 +19,6 @@ from initializer.model.events import (
 from initializer.model.progress import fold
 from initializer.running import outbox as module
 from initializer.running.outbox import HEAD_LINES, TAIL_LINES, Outbox, Refusal
-from model.runs import PIPELINE, Run, at, numbered, runs
 
 STARTED = Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE)
 
@@ -35,7 +34,10 @@ def ids(events: Sequence[Event]) -> list[str]:
 def lines_of(events: Sequence[Event]) -> dict[int, str]:
     """Number and text of every line that got through."""
     return {
-        event.first + n: line for event in events if isinstance(event, Log) for n, line in enumerate(event.lines)
+        event.first + n: line
+        for event in events
+        if isinstance(event, Log)
+        for n, line in enumerate(event.lines)
     }
 
 
@@ -95,6 +97,15 @@ def test_line_numbers_go_on_after_a_takeover() -> None:
     (log,) = second.cut(at(2))
     assert isinstance(log, Log)
     assert log.first == 2
+
+
+def test_a_restart_numbers_the_lines_from_1_again() -> None:
+    outbox = Outbox(attempt=2, history=numbered(STARTED, Log(at=at(1), step="a", first=1, lines=("one",))))
+    outbox.put(Started(at=at(2), reason=Reason.RESTART, pipeline=PIPELINE))
+    outbox.log("a", "one")
+    (log,) = outbox.cut(at(3))
+    assert isinstance(log, Log)
+    assert log.first == 1
 
 
 def test_of_too_many_lines_in_a_tick_the_first_and_the_last_are_kept_and_the_rest_counted() -> None:

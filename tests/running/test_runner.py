@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from model.runs import at, numbered, project_of
+from stage import DEADLINE_S, RUN, Stage, nothing, step_of
 
 from initializer.journal.file import FileJournal
 from initializer.journal.journal import AppendRefused, JournalUnavailable
@@ -20,8 +22,6 @@ from initializer.projects.projects import Projects
 from initializer.running import attempt as attempt_module
 from initializer.running.recovery import recover
 from initializer.steps.step import Outputs, Step, StepContext, StepError
-from model.runs import at, numbered, project_of
-from stage import DEADLINE_S, RUN, Stage, nothing, step_of
 
 pytestmark = pytest.mark.anyio
 
@@ -113,9 +113,7 @@ async def test_the_row_is_written_before_the_final_event(stage: Stage) -> None:
     assert statuses == [Status.ACTIVE]
 
 
-async def test_a_run_costs_one_insert_and_one_update(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_run_costs_one_insert_and_one_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     statements: list[str] = []
 
     class Traced(database_module._SqliteConnection):
@@ -249,6 +247,23 @@ async def test_outputs_are_for_the_next_step_what_they_are_for_the_journal(stage
     assert seen[0] == {"at": "2026-01-01T10:00:01Z", "pair": [1, 2], "nan": None, "broken": "a\ufffd\ufffd"}
 
 
+async def test_a_step_that_has_ended_is_not_heard_any_more(stage: Stage) -> None:
+    left: list[StepContext] = []
+
+    async def leave(context: StepContext) -> None:
+        context.progress(80)
+        left.append(context)
+
+    async def look(context: StepContext) -> None:
+        left[0].progress(90, "too late")
+        left[0].log("too late")
+
+    await stage.run(step_of("first", leave), step_of("second", look))
+    assert await stage.lines() == []
+    first = (await stage.progress()).step("first")
+    assert (first.percent, first.message) == (100, "")
+
+
 async def test_hostile_text_in_everything_a_step_says_breaks_nothing(stage: Stage) -> None:
     text = "a\ud800\x00\n<b>"
 
@@ -334,9 +349,7 @@ async def test_a_run_cut_off_in_a_step_goes_on_in_that_step_with_what_was_made_b
 
     attempt = await stage.projects.claim(RUN, seen_attempt=1)
     assert attempt == 2
-    await stage.run(
-        step_of("first", make), step_of("second", go_on), attempt=attempt, reason=Reason.TAKEOVER
-    )
+    await stage.run(step_of("first", make), step_of("second", go_on), attempt=attempt, reason=Reason.TAKEOVER)
     row = await stage.row()
     assert (row.status, row.attempt, made) == (Status.ACTIVE, 2, [1])
     assert row.summary is not None
@@ -368,6 +381,32 @@ async def test_last_words_are_kept_when_the_answer_of_an_append_is_cut_off(stage
         await asyncio.sleep(0)  # the step is woken, and says it
         await cut_off(stage, running, begun)
     assert await stage.lines() == ["the last words"]
+
+
+async def test_there_is_one_append_at_a_time_also_when_a_run_is_cut_off(stage: Stage) -> None:
+    begun = asyncio.Event()
+    at_once: list[int] = []
+
+    class Journal(FileJournal):
+        appending = 0
+
+        async def append(self, *args: Any, **options: Any) -> None:
+            self.appending += 1
+            at_once.append(self.appending)
+            try:
+                if not begun.is_set():
+                    begun.set()
+                    await asyncio.Event().wait()
+                await super().append(*args, **options)
+            finally:
+                self.appending -= 1
+
+    running = asyncio.create_task(
+        stage.run(step_of("first", nothing_for_ever), journal=Journal(stage.folder / "journals"))
+    )
+    await cut_off(stage, running, begun)
+    assert len(at_once) >= 2
+    assert set(at_once) == {1}
 
 
 async def test_a_failure_that_was_not_saved_any_more_is_saved_by_the_next_attempt(stage: Stage) -> None:
@@ -488,9 +527,7 @@ async def test_a_journal_that_forgets_is_made_whole_again(stage: Stage) -> None:
     journal = MemoryJournal()
 
     async def forget(context: StepContext) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while not await journal.read(RUN, after=1):
-                await asyncio.sleep(0)
+        await stage.until_event(2)
         journal.lose(RUN, after=1)
         context.log("more")
 
@@ -516,11 +553,9 @@ async def test_an_attempt_whose_row_was_claimed_does_not_end_the_run(stage: Stag
 async def test_an_attempt_that_is_fenced_stops_in_the_middle_of_its_step(stage: Stage) -> None:
     async def lose(context: StepContext) -> None:
         await stage.projects.claim(RUN, seen_attempt=1)
-        async with asyncio.timeout(DEADLINE_S):
-            while len(events := await stage.journal.read(RUN)) < 2:
-                await asyncio.sleep(0)
-        newer = numbered(Saving(at=at(1)), attempt=2, first=events[-1].index + 1)
-        await stage.journal.append(RUN, newer, expected_tail=events[-1].id)
+        await stage.until_event(2)
+        newer = numbered(Saving(at=at(1)), attempt=2, first=3)
+        await stage.journal.append(RUN, newer, expected_tail="1-2")
         context.log("too late")
         await asyncio.Event().wait()
 
@@ -534,9 +569,7 @@ async def test_an_attempt_that_lost_its_row_does_not_refill_a_journal_that_forgo
     journal = MemoryJournal()
 
     async def lose(context: StepContext) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while not await journal.read(RUN):
-                await asyncio.sleep(0)
+        await stage.until_event(2)
         await stage.projects.claim(RUN, seen_attempt=1)
         journal.lose(RUN)
         context.log("too late")
@@ -616,7 +649,12 @@ async def test_a_run_whose_journal_breaks_unexpectedly_ends_failed_at_the_step_i
 async def test_a_run_whose_journal_never_comes_to_rest_ends_failed(stage: Stage) -> None:
     class Journal(FileJournal):
         async def append(
-            self, run: str, events: Sequence[Event], *, expected_tail: EventId | None, is_durable: bool = False
+            self,
+            run: str,
+            events: Sequence[Event],
+            *,
+            expected_tail: EventId | None,
+            is_durable: bool = False,
         ) -> None:
             raise AppendRefused(expected=expected_tail, tail="1-99")
 
@@ -646,5 +684,3 @@ async def test_the_summary_in_the_row_is_the_one_of_the_journal(stage: Stage) ->
     assert list(summary)[:4] == ["steps", "totalDuration", "failedStep", "completedAt"]
     row = await stage.row()
     assert msgspec.convert(summary, Summary) == row.summary
-
-

@@ -119,7 +119,7 @@ async def test_a_second_run_of_each_step_changes_nothing_and_adopts_what_is_ther
         assert {it.state for it in context.said_resources[said:]} <= {"planned", "adopted"}
 
 
-@pytest.mark.parametrize("name", CHANGING)
+@pytest.mark.parametrize("name", CHANGING[1:])  # create_repo is the forge's: tests/forges/test_local.py
 async def test_cut_off_after_any_program_and_run_again_a_step_ends_the_same(
     tmp_path: Path, name: str
 ) -> None:
@@ -127,7 +127,7 @@ async def test_cut_off_after_any_program_and_run_again_a_step_ends_the_same(
     whole = context_on_copy(before, tmp_path / "whole")
     await whole.perform(step_named(name))
     last = len(whole.commands)
-    for count in {*range(1, last, 3 if name == "push_template" else 1), last}:
+    for count in {*range(1, last, 3 if name == "push_template" else 2), last - 1, last}:
         context = context_on_copy(before, tmp_path / f"cut-{count}")
         context.interrupt_after = count
         with pytest.raises(Interrupted):
@@ -143,10 +143,10 @@ async def test_cancelled_at_any_moment_and_run_again_a_step_ends_the_same(tmp_pa
     start = time.monotonic()
     await whole.perform(step_named(name))
     whole_s = time.monotonic() - start
-    for part in range(1, 6):
+    for part in range(1, 5):
         context = context_on_copy(before, tmp_path / f"cut-{part}")
         with suppress(TimeoutError):
-            async with asyncio.timeout(whole_s * part / 6):
+            async with asyncio.timeout(whole_s * part / 5):
                 await context.perform(step_named(name))
         await context.perform(step_named(name))
         assert state_of(tmp_path / f"cut-{part}" / "forge") == state_of(tmp_path / "whole" / "forge")

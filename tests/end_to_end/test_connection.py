@@ -1,0 +1,251 @@
+"""The live page when its connection is not what it should be: it says so, gets on, and shows each line once."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+from websockets.sync.client import connect
+
+from harness.browser import Visitors, mark, state_at_the_end, was_reloaded
+from harness.gate import Gate
+from harness.proxy import Relay
+from harness.server import ServerProcess, StartServer
+from test_watching import check_log, wait_until_it_stands_still
+
+SILENCE_MS = 15_000
+
+
+class SocketBlocker(Relay):
+    """A proxy of the kind that lets pages through, and no WebSocket while `blocks` is set."""
+
+    blocks = True
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        first = source.recv(65536)
+        if self.blocks and b"upgrade: websocket" in first.lower():
+            sink.close()
+            source.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            source.close()
+            return
+        if first:
+            sink.sendall(first)
+        super()._pump(source, sink)
+
+
+@pytest.fixture
+def held_server(start_server: StartServer, gate: Gate) -> ServerProcess:
+    """A server whose runs stand still in setup_gitops until the gate releases them."""
+    gate.hold("setup_gitops")
+    return start_server(path=gate.path)
+
+
+@pytest.fixture
+def relay(held_server: ServerProcess) -> Iterator[Relay]:
+    with Relay(held_server.port) as relay:
+        yield relay
+
+
+def open_held(server: ServerProcess, visitors: Visitors, url: str, name: str) -> tuple[str, Page]:
+    """A page of a run that stands still, with the page's clock in the test's hands, and a mark."""
+    project = server.create(name, template="static-site")
+    page = visitors.open("about:blank")
+    page.clock.install()
+    page.goto(f"{url}/projects/{project}")
+    wait_until_it_stands_still(server, page, project)
+    mark(page)
+    return project, page
+
+
+def banner(page: Page, text: str) -> None:
+    expect(page.locator("#connection")).to_contain_text(text)
+
+
+def test_a_lost_connection_is_told_with_the_attempts_and_can_be_retried_at_once(
+    held_server: ServerProcess, relay: Relay, visitors: Visitors, gate: Gate
+) -> None:
+    visitors.allow_lost_connections()
+    project, page = open_held(held_server, visitors, relay.url, "Retried")
+    expect(page.locator("#connection > *")).to_have_count(1)  # nothing is said while all is well
+    relay.go_down()
+    banner(page, "Connection lost.")
+    banner(page, "Reconnecting, attempt 3.")
+    relay.come_back()
+    page.get_by_role("button", name="Retry now").click()
+    banner(page, "Connected again.")
+    page.clock.run_for(5_000)
+    expect(page.locator("#connection")).to_have_text("")
+    gate.release("setup_gitops")
+    assert state_at_the_end(page) == "active"
+    assert not was_reloaded(page)
+    expect(page.locator("#connection")).to_have_count(0)
+
+
+def test_a_frozen_server_is_noticed_by_its_silence(
+    held_server: ServerProcess, visitors: Visitors, gate: Gate
+) -> None:
+    visitors.allow_lost_connections()
+    project, page = open_held(held_server, visitors, held_server.url, "Frozen")
+    assert held_server._process is not None
+    os.kill(held_server._process.pid, signal.SIGSTOP)
+    try:
+        page.clock.run_for(SILENCE_MS + 2_000)
+        banner(page, "Connection lost.")
+    finally:
+        os.kill(held_server._process.pid, signal.SIGCONT)
+    page.clock.run_for(SILENCE_MS)
+    expect(page.locator("#connection")).not_to_contain_text("lost")
+    check_log(held_server, page, project)
+    gate.release("setup_gitops")
+    assert state_at_the_end(page) == "active"
+
+
+def test_an_idle_socket_is_kept_by_the_servers_beat(held_server: ServerProcess) -> None:
+    project = held_server.create("Idle")
+    held_server.wait_for_event(project, type="progress", step="setup_gitops")
+    after = len(held_server.events(project))
+    url = f"ws{held_server.url.removeprefix('http')}/projects/{project}/live?after={after}"
+    with connect(url) as viewer:
+        assert viewer.recv(timeout=10) == "{}"  # at once: the page knows that it is through
+        assert viewer.recv(timeout=10) == "{}"  # and after 5 s
+
+
+def test_where_sockets_are_blocked_the_page_asks_and_goes_back_to_its_socket_when_it_can(
+    held_server: ServerProcess, visitors: Visitors, gate: Gate
+) -> None:
+    visitors.allow_lost_connections()
+    visitors.allow("Error during WebSocket handshake")
+    gate.hold("push_template")
+    with SocketBlocker(held_server.port) as blocker:
+        project = held_server.create("Blocked", template="static-site")
+        page = visitors.open(f"{blocker.url}/projects/{project}")
+        mark(page)
+        banner(page, "Live updates do not get through here. This page asks every 2 seconds instead.")
+        gate.release("push_template")
+        wait_until_it_stands_still(held_server, page, project)
+        assert check_log(held_server, page, project) > 20
+        expect(page.locator('details[data-step="setup_gitops"]')).to_have_attribute("open", "")
+
+        blocker.blocks = False
+        page.get_by_role("button", name="Retry now").click()
+        banner(page, "Connected again.")
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        gate.release("setup_gitops")
+        assert state_at_the_end(page) == "active"
+        assert not was_reloaded(page)
+        assert not requests, "it still asks"
+
+
+def test_a_page_that_only_asks_sees_the_end(
+    held_server: ServerProcess, visitors: Visitors, gate: Gate
+) -> None:
+    visitors.allow_lost_connections()
+    visitors.allow("Error during WebSocket handshake")
+    with SocketBlocker(held_server.port) as blocker:
+        project = held_server.create("Asking")
+        page = visitors.open(f"{blocker.url}/projects/{project}")
+        wait_until_it_stands_still(held_server, page, project)
+        mark(page)
+        banner(page, "Live updates do not get through")
+        gate.release("setup_gitops")
+        assert state_at_the_end(page) == "active"
+        assert not was_reloaded(page)
+        expect(page).to_have_title("Ready · Asking")
+        expect(page.locator("#connection")).to_have_count(0)
+
+
+def test_an_answer_that_comes_after_the_socket_is_back_doubles_nothing(
+    held_server: ServerProcess, visitors: Visitors, gate: Gate
+) -> None:
+    visitors.allow_lost_connections()
+    visitors.allow("Error during WebSocket handshake")
+    gate.hold("push_template")
+    with SocketBlocker(held_server.port) as blocker:
+        project = held_server.create("Late answer", template="static-site")
+        page = visitors.open(f"{blocker.url}/projects/{project}")
+        banner(page, "Live updates do not get through")
+        kept: list[Route] = []
+        page.route("**/live?after=*", kept.append)
+        page.wait_for_event("request", lambda request: "/live?after=" in request.url)
+        gate.release("push_template")
+        held_server.wait_for_event(project, type="progress", step="setup_gitops")
+        blocker.blocks = False
+        page.get_by_role("button", name="Retry now").click()
+        banner(page, "Connected again.")
+        for route in kept:
+            route.continue_()
+        wait_until_it_stands_still(held_server, page, project)
+        page.unroute("**/live?after=*")
+        page.wait_for_load_state("networkidle")
+        check_log(held_server, page, project)
+
+
+def test_offline_is_told_and_online_reconnects_at_once(
+    held_server: ServerProcess, relay: Relay, visitors: Visitors, gate: Gate
+) -> None:
+    visitors.allow_lost_connections()
+    visitors.allow("ERR_INTERNET_DISCONNECTED")
+    project, page = open_held(held_server, visitors, relay.url, "Offline")
+    page.clock.pause_at(page.evaluate("Date.now()") + 1_000)  # no attempt comes by itself from here on
+    relay.go_down()
+    page.context.set_offline(True)
+    banner(page, "You are offline.")
+    relay.come_back()
+    page.context.set_offline(False)
+    page.clock.run_for(100)
+    expect(page.locator("#connection")).not_to_contain_text("offline")
+    page.clock.resume()
+    gate.release("setup_gitops")
+    assert state_at_the_end(page) == "active"
+    assert not was_reloaded(page)
+
+
+def test_after_sleep_or_an_hour_in_a_hidden_tab_the_page_is_right(
+    held_server: ServerProcess, relay: Relay, visitors: Visitors, gate: Gate
+) -> None:
+    """While the machine sleeps, no timer runs and the connection dies unheard; then the clock has jumped."""
+    visitors.allow_lost_connections()
+    gate.hold("push_template")
+    project = held_server.create("Slept", template="static-site")
+    page = visitors.open("about:blank")
+    page.clock.install()
+    page.goto(f"{relay.url}/projects/{project}")
+    expect(page.locator("#step-push_template-head[data-state=running]")).to_be_visible()
+    mark(page)
+    page.clock.pause_at(page.evaluate("Date.now()") + 1_000)
+    relay.go_down()
+    gate.release("push_template")
+    held_server.wait_for_event(project, type="progress", step="setup_gitops")
+    relay.come_back()
+    page.clock.fast_forward("01:00:00")  # each timer that was due fires once, as after a wake
+    page.clock.resume()
+    wait_until_it_stands_still(held_server, page, project)
+    assert check_log(held_server, page, project) > 20
+    gate.release("setup_gitops")
+    assert state_at_the_end(page) == "active"
+    assert not was_reloaded(page)
+
+
+def test_back_and_forward_give_a_live_page_again(
+    held_server: ServerProcess, visitors: Visitors, gate: Gate
+) -> None:
+    gate.hold("push_template")
+    project = held_server.create("Back", template="static-site")
+    page = visitors.open(f"{held_server.url}/projects/{project}")
+    expect(page.locator("#step-push_template-head[data-state=running]")).to_be_visible()
+    page.goto(f"{held_server.url}/livez")
+    gate.release("push_template")
+    held_server.wait_for_event(project, type="progress", step="setup_gitops")
+    page.go_back()
+    wait_until_it_stands_still(held_server, page, project)
+    check_log(held_server, page, project)
+    page.get_by_role("link", name="Projects", exact=True).first.click()  # and by htmx
+    expect(page.locator("#list")).to_be_visible()
+    page.go_back()
+    wait_until_it_stands_still(held_server, page, project)
+    check_log(held_server, page, project)
+    gate.release("setup_gitops")
+    assert state_at_the_end(page) == "active"

@@ -1,0 +1,398 @@
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from model.runs import PIPELINE, at, project_of
+from reference_page import Page, parse
+
+from initializer.engines.inline import InlineEngine
+from initializer.journal.journal import JournalUnavailable
+from initializer.journal.memory import MemoryJournal
+from initializer.model.events import (
+    Completed,
+    Event,
+    Log,
+    Reason,
+    Saving,
+    Started,
+    StepCompleted,
+    StepStarted,
+)
+from initializer.model.progress import Status, fold
+from initializer.model.summary import summarise
+from initializer.projects.database import DatabaseUnavailable, open_database
+from initializer.projects.projects import ProjectRow, Projects
+from web import hub as hub_module
+from web.assets import Assets, folder_of
+from web.hub import Hub, WatchBroken, open_hub
+from web.rendering import Rendering
+from web.room import RunView
+
+pytestmark = pytest.mark.anyio
+
+RUN = "a1"
+DEADLINE_S = 10
+STARTED = Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE)
+
+
+class Watched(MemoryJournal):
+    """A journal that counts its followers, and can be held back and broken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.follows = self.following = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.is_broken = False
+
+    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
+        self.follows += 1
+        self.following += 1
+        try:
+            await self.gate.wait()
+            async with aclosing(super().follow(run, after=after)) as following:
+                async for events in following:
+                    if self.is_broken:
+                        raise JournalUnavailable("the disk is on fire")
+                    yield events
+        finally:
+            self.following -= 1
+
+
+class Theatre:
+    """A run, written by the test, and the hub that shows it."""
+
+    def __init__(self, hub: Hub, journal: Watched, projects: Projects, engine: InlineEngine) -> None:
+        self.hub, self.journal, self.projects, self.engine = hub, journal, projects, engine
+        self.rendering = hub._rendering
+        self.events: list[Event] = []
+
+    async def say(self, *drafts: Event) -> None:
+        tail = self.events[-1].id if self.events else None
+        events = [draft.numbered(1, len(self.events) + n) for n, draft in enumerate(drafts, 1)]
+        self.events += events
+        await self.journal.append(RUN, events, expected_tail=tail)
+
+    async def write_row(self) -> None:
+        """The end of the run as its row has it."""
+        summary = summarise(fold(PIPELINE, self.events), completed_at=at(60), digest="d")
+        assert await self.projects.finish(RUN, attempt=1, status=Status.ACTIVE, summary=summary, error=None)
+
+    async def row(self) -> ProjectRow:
+        row = await self.projects.get(RUN)
+        assert row is not None
+        return row
+
+    @asynccontextmanager
+    async def watch(self, *, after: int = 0) -> AsyncIterator["Watcher"]:
+        async with self.hub.join(await self.row(), after=after) as frames:
+            yield Watcher(frames)
+
+    def panel(self) -> str:
+        return self.rendering.panel(project_of(RUN), RunView(progress=fold(PIPELINE, self.events)))
+
+
+class Watcher:
+    def __init__(self, frames: AsyncIterator[str]) -> None:
+        self._frames = frames
+
+    async def next(self) -> str:
+        async with asyncio.timeout(DEADLINE_S):
+            return await anext(self._frames)
+
+    async def until(self, condition: Callable[[str], bool]) -> list[str]:
+        frames = [await self.next()]
+        while not condition(frames[-1]):
+            frames.append(await self.next())
+        return frames
+
+    async def rest(self) -> list[str]:
+        async with asyncio.timeout(DEADLINE_S):
+            return [frame async for frame in self._frames]
+
+
+def shows(index: int) -> Callable[[str], bool]:
+    return lambda frame: f'data-index="{index}"' in frame
+
+
+def is_summary(frame: str) -> bool:
+    return "Complete log" in frame and 'hx-target="#live"' in frame
+
+
+@pytest.fixture
+async def theatre(
+    anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Theatre]:
+    monkeypatch.setattr(hub_module, "RETRY_S", 0.001)
+    monkeypatch.setattr(hub_module, "ROW_CHECK_S", 0.02)
+    monkeypatch.setattr(hub_module, "TICK_S", 0.001)
+    rendering = Rendering(folder_of("templates"), Assets(folder_of("static")), now=lambda: at(1000))
+    journal, engine = Watched(), InlineEngine()
+    async with open_database(f"sqlite:///{tmp_path}/projects.db") as database:
+        projects = Projects(database)
+        await projects.add(project_of(RUN), idempotency_key=RUN)
+        async with open_hub(journal=journal, projects=projects, engine=engine, rendering=rendering) as hub:
+            yield Theatre(hub, journal, projects, engine)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - of what is inside of the hub nobody is told
+            await asyncio.sleep(0)
+
+
+def readers() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("reader of")]
+
+
+async def test_a_viewer_sees_a_run_from_where_it_is_to_its_summary(theatre: Theatre) -> None:
+    await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
+    async with theatre.watch() as watcher:
+        assert 'hx-target="#run"' in await watcher.next()
+        await theatre.say(StepCompleted(at=at(2), step="create_repo", duration_ms=5))
+        await watcher.until(shows(3))
+        await theatre.say(Saving(at=at(3)))
+        await theatre.write_row()
+        await theatre.say(Completed(at=at(4)))
+        frames = await watcher.rest()
+    assert is_summary(frames[-1])
+    assert frames[-1] == theatre.rendering.last_frame(await theatre.row())
+    assert not any(map(is_summary, frames[:-1]))
+
+
+async def test_a_page_and_its_frames_show_the_whole(theatre: Theatre) -> None:
+    await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
+    page = Page(theatre.panel())
+    async with theatre.watch(after=2) as watcher:
+        for number in range(1, 20):
+            await theatre.say(Log(at=at(2), step="create_repo", first=number, lines=(f"line {number}",)))
+            if number % 3 == 0:
+                for frame in await watcher.until(shows(number + 2)):
+                    page.apply(frame)
+                assert str(page.body) == str(parse(theatre.panel()))
+
+
+async def test_however_many_viewers_there_is_one_reader_of_the_journal(theatre: Theatre) -> None:
+    await theatre.say(STARTED)
+    async with AsyncExitStack() as stack:
+        watchers = [await stack.enter_async_context(theatre.watch()) for _ in range(50)]
+        frames = [await watcher.next() for watcher in watchers]
+        await theatre.say(StepStarted(at=at(1), step="create_repo"))
+        frames = [await watcher.next() for watcher in watchers]
+        assert theatre.journal.follows == 1
+        assert all(frame is frames[0] for frame in frames)
+        assert len(readers()) == 1
+
+
+async def test_the_room_closes_with_its_last_viewer_and_leaves_nothing(theatre: Theatre) -> None:
+    await theatre.say(STARTED)
+    async with theatre.watch() as staying:
+        await staying.next()
+        async with theatre.watch() as leaving:
+            await leaving.next()
+        await theatre.say(StepStarted(at=at(1), step="create_repo"))
+        await staying.next()
+    await until(lambda: not readers() and theatre.journal.following == 0)
+    assert not theatre.hub._rooms
+    assert not theatre.journal._signals._waiting
+
+
+async def test_who_comes_after_the_last_has_left_gets_a_new_room(theatre: Theatre) -> None:
+    await theatre.say(STARTED)
+    for _ in range(3):
+        async with theatre.watch() as watcher:
+            assert shows(1)(await watcher.next())
+    assert theatre.journal.follows == 3
+
+
+async def test_a_slow_viewer_gets_one_frame_for_all_that_it_missed_and_holds_up_nobody(
+    theatre: Theatre,
+) -> None:
+    await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
+    async with theatre.watch(after=1) as slow, theatre.watch(after=1) as fast:
+        for number in range(1, 31):
+            await theatre.say(Log(at=at(2), step="create_repo", first=number, lines=(f"line {number};",)))
+            await fast.until(shows(number + 2))
+        frame = await slow.next()
+        assert shows(32)(frame)
+        assert frame.count("<li value=") == 30
+
+
+async def test_a_reader_that_breaks_sends_its_viewers_away_and_who_comes_back_reads_anew(
+    theatre: Theatre,
+) -> None:
+    await theatre.say(STARTED)
+    async with theatre.watch() as one, theatre.watch() as other:
+        for watcher in (one, other):
+            await watcher.next()
+        theatre.journal.is_broken = True
+        await theatre.say(StepStarted(at=at(1), step="create_repo"))
+        for watcher in (one, other):
+            with pytest.raises(WatchBroken):
+                await watcher.rest()
+        theatre.journal.is_broken = False
+        async with theatre.watch() as back:
+            assert shows(2)(await back.next())
+    await until(lambda: not readers())
+    assert not theatre.hub._rooms
+
+
+async def test_a_first_reading_that_breaks_shows_nothing_that_is_not_true(theatre: Theatre) -> None:
+    await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
+    theatre.journal.is_broken = True
+    async with theatre.watch(after=2) as watcher:
+        with pytest.raises(WatchBroken):
+            await watcher.next()
+
+
+async def test_viewers_that_come_during_the_first_reading_wait_for_it(theatre: Theatre) -> None:
+    await theatre.say(STARTED)
+    theatre.journal.gate.clear()
+
+    async def first_frame() -> str:
+        async with theatre.watch() as watcher:
+            frame = await watcher.next()
+            seen.append(frame)
+            await until(lambda: len(seen) == 3)
+            return frame
+
+    seen: list[str] = []
+    coming = [asyncio.create_task(first_frame()) for _ in range(3)]
+    await until(lambda: bool(theatre.hub._rooms) and theatre.hub._rooms[RUN].joining == 3)
+    theatre.journal.gate.set()
+    frames = await asyncio.gather(*coming)
+    assert all(map(shows(1), frames))
+    assert theatre.journal.follows == 1
+
+
+async def test_viewers_that_leave_during_the_first_reading_leave_nothing(theatre: Theatre) -> None:
+    theatre.journal.gate.clear()
+
+    async def come() -> None:
+        async with theatre.watch() as watcher:
+            await watcher.next()
+
+    coming = [asyncio.create_task(come()) for _ in range(3)]
+    await until(lambda: bool(theatre.hub._rooms) and theatre.hub._rooms[RUN].joining == 3)
+    for task in coming[:2]:
+        task.cancel()
+    await asyncio.wait(coming[:2])
+    assert theatre.hub._rooms
+    coming[2].cancel()
+    await asyncio.wait(coming)
+    await until(lambda: not readers())
+    assert not theatre.hub._rooms
+    assert theatre.journal.following == 0
+
+
+async def test_a_final_row_ends_the_page_whatever_the_journal_says(theatre: Theatre) -> None:
+    await theatre.say(STARTED)
+    async with theatre.watch() as watcher:
+        await watcher.next()
+        await theatre.write_row()
+        assert is_summary((await watcher.rest())[-1])
+
+
+async def test_a_database_that_is_away_only_delays_the_end(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    class Away(Projects):
+        async def get(self, project_id: str) -> ProjectRow | None:
+            nonlocal asked
+            asked += 1
+            if asked < 5:
+                raise DatabaseUnavailable("away")
+            return await super().get(project_id)
+
+    await theatre.say(STARTED)
+    async with theatre.watch() as watcher:
+        await watcher.next()
+        monkeypatch.setattr(theatre.hub, "_projects", Away(theatre.projects._database))
+        await theatre.write_row()
+        await theatre.say(Completed(at=at(4)))
+        assert is_summary((await watcher.rest())[-1])
+    assert asked >= 5
+
+
+async def test_rows_that_cannot_be_asked_for_are_asked_for_again(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = iter(range(3))
+
+    class Away(Projects):
+        async def statuses(self, ids: Any) -> Any:
+            if next(faults, None) is not None:
+                raise DatabaseUnavailable("away")
+            return await super().statuses(ids)
+
+    monkeypatch.setattr(theatre.hub, "_projects", Away(theatre.projects._database))
+    await test_a_final_row_ends_the_page_whatever_the_journal_says(theatre)
+
+
+async def test_a_summary_that_cannot_be_shown_sends_its_viewers_away_and_harms_no_other_room(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(row: ProjectRow) -> str:
+        raise ValueError(row)
+
+    await theatre.say(STARTED)
+    async with theatre.watch() as watcher:
+        await watcher.next()
+        with monkeypatch.context() as patch:
+            patch.setattr(theatre.rendering, "last_frame", broken)
+            await theatre.write_row()
+            with pytest.raises(WatchBroken):
+                await watcher.rest()
+    async with theatre.watch() as watcher:
+        assert is_summary((await watcher.rest())[-1])
+
+
+async def test_who_comes_when_others_still_look_at_the_end_gets_a_room_of_its_own(theatre: Theatre) -> None:
+    await theatre.say(STARTED)
+    async with theatre.watch() as watcher:
+        await watcher.next()
+        row = await theatre.row()
+        await theatre.write_row()
+        await theatre.say(Completed(at=at(4)))
+        await watcher.rest()
+        assert not theatre.hub._rooms
+        async with theatre.hub.join(row, after=0) as frames:
+            assert is_summary((await Watcher(frames).rest())[-1])
+    assert theatre.journal.follows == 2
+
+
+async def test_a_waiting_run_shows_its_place_in_line_as_it_moves(theatre: Theatre) -> None:
+    for run in ("x1", "x2", RUN):
+        theatre.engine.submit(project_of(run), attempt=1, reason=Reason.CREATED)
+    async with theatre.watch() as watcher:
+        assert "number 3 in line" in await watcher.next()
+        for place in (2, 1):
+            theatre.engine._waiting.popleft()
+            theatre.engine._signals.wake("positions")
+            await watcher.until(lambda frame, place=place: f"number {place} in line" in frame)  # type: ignore[misc]
+        await theatre.say(STARTED)
+        await watcher.until(shows(1))
+
+
+async def test_a_hub_that_closes_sends_everyone_away(tmp_path: Path, theatre: Theatre) -> None:
+    await theatre.say(STARTED)
+    async with AsyncExitStack() as stack:
+        async with open_hub(
+            journal=theatre.journal,
+            projects=theatre.projects,
+            engine=theatre.engine,
+            rendering=theatre.rendering,
+        ) as hub:
+            frames = await stack.enter_async_context(hub.join(await theatre.row(), after=0))
+            watcher = Watcher(frames)
+            await watcher.next()
+            watching = asyncio.create_task(watcher.rest())
+            await asyncio.sleep(0)
+        with pytest.raises(WatchBroken):
+            await watching
+    assert theatre.journal.following == 0

@@ -1,0 +1,236 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model.runs import PIPELINE, Run, at, numbered, runs
+
+from initializer.model.events import Event, Log, Reason, Saving, Started, StepStarted
+from initializer.model.progress import IndexGap, Progress, fold
+from web.room import MAX_SHARED_FRAMES, Room, RunView
+
+EVENTS: list[Event] = numbered(
+    Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE),
+    StepStarted(at=at(1), step="create_repo"),
+    *(Log(at=at(n), step="create_repo", first=n, lines=(f"line {n}",)) for n in range(1, 9)),
+)
+
+LONG = numbered(*(Saving(at=at(n)) for n in range(200)))
+
+
+class Rendered:
+    """Renders a frame as the indexes that it leads from and to, and counts."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def __call__(self, view: RunView, after: int) -> str:
+        where = f"waiting {view.position}" if view.position else str(view.progress.index)
+        self.made.append(f"{after} to {where}")
+        return self.made[-1]
+
+
+def room_at(index: int, *, position: int | None = None) -> tuple[Room, Rendered]:
+    rendered = Rendered()
+    room = Room(RunView(progress=Progress.waiting(PIPELINE), position=position), rendered)
+    show(room, index)
+    return room, rendered
+
+
+def show(room: Room, upto: int) -> None:
+    room.receive(EVENTS[:upto])
+    room.tick()
+
+
+def test_a_new_viewer_gets_all_and_then_nothing_until_something_changes() -> None:
+    room, _ = room_at(3)
+    viewer = room.attach(after=0)
+    assert room.next_frame(viewer) == "0 to 3"
+    assert room.next_frame(viewer) is None
+    show(room, 4)
+    assert room.next_frame(viewer) == "3 to 4"
+
+
+def test_a_viewer_that_knows_the_beginning_gets_the_rest() -> None:
+    room, _ = room_at(5)
+    assert room.next_frame(room.attach(after=2)) == "2 to 5"
+
+
+def test_a_viewer_that_knows_all_gets_nothing() -> None:
+    room, _ = room_at(5)
+    assert room.next_frame(room.attach(after=5)) is None
+
+
+@pytest.mark.parametrize("after", [-1, 0, 6, 10**15])
+def test_a_viewer_that_claims_what_cannot_be_gets_all(after: int) -> None:
+    room, _ = room_at(5)
+    assert room.next_frame(room.attach(after=after)) == "0 to 5"
+
+
+def test_viewers_that_have_seen_the_same_share_one_frame() -> None:
+    room, rendered = room_at(3)
+    viewers = [room.attach(after=2) for _ in range(100)]
+    frames = [room.next_frame(viewer) for viewer in viewers]
+    assert set(frames) == {"2 to 3"}
+    assert all(frame is frames[0] for frame in frames)
+    assert len(rendered.made) == 1
+
+
+def test_a_viewer_that_comes_late_gets_a_frame_of_its_own_and_then_shares() -> None:
+    room, rendered = room_at(3)
+    early = room.attach(after=0)
+    room.next_frame(early)
+    show(room, 5)
+    late = room.attach(after=0)
+    assert [room.next_frame(early), room.next_frame(late)] == ["3 to 5", "0 to 5"]
+    show(room, 6)
+    assert [room.next_frame(early), room.next_frame(late)] == ["5 to 6", "5 to 6"]
+    assert rendered.made.count("5 to 6") == 1
+
+
+def test_a_slow_viewer_gets_one_frame_for_all_that_it_missed() -> None:
+    room, rendered = room_at(2)
+    slow, fast = room.attach(after=2), room.attach(after=2)
+    for upto in range(3, 9):
+        show(room, upto)
+        assert room.next_frame(fast) == f"{upto - 1} to {upto}"
+    assert room.next_frame(slow) == "2 to 8"
+    assert room.next_frame(slow) is None
+    assert len(rendered.made) == 7
+
+
+def test_frames_that_nobody_shares_do_not_pile_up() -> None:
+    room = Room(
+        RunView(progress=fold(PIPELINE, LONG)), lambda view, after: f"{after} to {view.progress.index}"
+    )
+    for _ in range(2):
+        for after in range(1, len(LONG)):
+            assert room.next_frame(room.attach(after=after)) == f"{after} to {len(LONG)}"
+            assert len(room._frames) <= MAX_SHARED_FRAMES
+
+
+def test_nothing_is_shown_before_the_tick() -> None:
+    room, _ = room_at(2)
+    viewer = room.attach(after=2)
+    room.receive(EVENTS[:6])
+    assert room.progress.index == 6
+    assert room.next_frame(viewer) is None
+    room.tick()
+    assert room.next_frame(viewer) == "2 to 6"
+
+
+def test_what_is_known_is_passed_over_and_what_is_missing_is_a_gap() -> None:
+    room, _ = room_at(4)
+    room.receive(EVENTS[1:6])
+    assert room.progress.index == 6
+    with pytest.raises(IndexGap):
+        room.receive(EVENTS[7:])
+    assert room.progress.index == 6
+
+
+def test_a_waiting_run_moves_up_and_then_starts() -> None:
+    room, _ = room_at(0, position=3)
+    viewer = room.attach(after=0)
+    assert room.next_frame(viewer) == "0 to waiting 3"
+    for position in (2, 2, 1):
+        room.move(position)
+        room.tick()
+    assert room.next_frame(viewer) == "0 to waiting 1"
+    room.move(None)
+    show(room, 1)
+    assert room.next_frame(viewer) == "0 to 1"
+
+
+def test_a_run_that_has_begun_has_no_place_in_line_any_more() -> None:
+    room, _ = room_at(0, position=1)
+    show(room, 1)
+    room.move(4)
+    room.tick()
+    assert room.shown.position is None
+
+
+def test_the_end_is_the_last_frame_of_everyone_early_and_late() -> None:
+    room, _ = room_at(4)
+    viewers = [room.attach(after=0), room.attach(after=4)]
+    room.next_frame(viewers[0])
+    room.end("the end")
+    viewers.append(room.attach(after=0))
+    assert [room.next_frame(viewer) for viewer in viewers] == ["the end"] * 3
+
+
+def test_viewers_are_woken_by_what_is_shown_and_by_the_end() -> None:
+    room, _ = room_at(2)
+    viewer = room.attach(after=2)
+    assert viewer.woken.is_set()  # it has to look once
+    viewer.woken.clear()
+    show(room, 3)
+    assert viewer.woken.is_set()
+    viewer.woken.clear()
+    room.end("the end")
+    assert viewer.woken.is_set()
+    viewer.woken.clear()
+    room.tick()
+    assert not viewer.woken.is_set()
+
+
+def test_a_viewer_that_has_left_is_forgotten() -> None:
+    room, _ = room_at(2)
+    viewer = room.attach(after=0)
+    assert not room.is_empty
+    room.detach(viewer)
+    room.detach(viewer)
+    assert room.is_empty
+
+
+@settings(deadline=None)
+@given(runs(), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=60))
+def test_whatever_the_order_each_frame_fits_the_page_that_gets_it(
+    run: Run, happenings: list[tuple[int, int]]
+) -> None:
+    """Reads, ticks, draws, and pages that come back with what they show."""
+    frames: dict[str, tuple[int, Progress]] = {}
+
+    def render(view: RunView, after: int) -> str:
+        name = f"{after} to {view.progress.index}"
+        frames[name] = (after, view.progress)
+        return name
+
+    room = Room(RunView(progress=Progress.waiting(run.pipeline)), render)
+    viewers = [room.attach(after=0) for _ in range(3)]
+    pages = [Progress.waiting(run.pipeline)] * 3
+    read = 0
+
+    def draw(which: int) -> None:
+        frame = room.next_frame(viewers[which])
+        if frame is not None:
+            after, progress = frames[frame]
+            assert after in (0, pages[which].index)
+            pages[which] = progress
+        assert pages[which] == fold(run.pipeline, run.events[: pages[which].index])
+
+    for what, number in happenings:
+        match what:
+            case 0:
+                room.receive(run.events[max(0, read - 2) : read + number])
+                read = max(read, min(len(run.events), read + number))
+            case 1:
+                room.tick()
+            case 2:
+                draw(number % 3)
+            case _:
+                room.detach(viewers[number % 3])
+                viewers[number % 3] = room.attach(after=pages[number % 3].index)
+    room.receive(run.events)
+    room.tick()
+    for which in range(3):
+        draw(which)
+    assert all(before == after for before, after in pairwise(pages))
+    assert pages[0] == fold(run.pipeline, run.events)
+
+
+def test_saving_is_shown_like_anything_else() -> None:
+    room, _ = room_at(len(EVENTS))
+    viewer = room.attach(after=len(EVENTS))
+    room.receive(numbered(Saving(at=at(99)), first=len(EVENTS) + 1))
+    room.tick()
+    assert room.next_frame(viewer) == f"{len(EVENTS)} to {len(EVENTS) + 1}"
