@@ -88,9 +88,7 @@ class Creation:
         try:
             created = await self._projects.add(project, idempotency_key=request.key)
         except SlugTaken as taken:
-            raise Invalid(
-                {"name": f"There is a project called {taken.slug} already; choose another name."}
-            ) from taken
+            raise Invalid({"name": taken.sentence}) from taken
         if created == project.id:
             self._engine.submit(project, attempt=1, reason=Reason.CREATED)
         return created

@@ -117,7 +117,9 @@ class Child:
         loop = asyncio.get_running_loop()
         for reader, pipe in ((self.stdout, self._popen.stdout), (self.stderr, self._popen.stderr)):
             protocol = asyncio.StreamReaderProtocol(reader)
-            transport, _ = await loop.connect_read_pipe(lambda it=protocol: it, pipe)  # type: ignore[misc]
+            assert pipe is not None
+            source = _handed_over(pipe, loop)
+            transport, _ = await loop.connect_read_pipe(lambda it=protocol: it, source)  # type: ignore[misc]
             self._transports.append(transport)
 
     async def _end(self) -> None:
@@ -154,6 +156,20 @@ class Child:
         for pipe in (self._popen.stdout, self._popen.stderr)[len(self._transports) :]:
             if pipe is not None:
                 pipe.close()
+
+
+def _handed_over(pipe: IO[bytes], loop: asyncio.AbstractEventLoop) -> IO[bytes]:
+    """The pipe for a transport, which then closes it.
+
+    uvloop (0.23, `handles/handle.pyx`) closes a pipe's descriptor and then its file object as well: between
+    the two a thread may have opened another file of that number, and loses it. So it gets a file object that
+    closes nothing.
+    """
+    if not type(loop).__module__.startswith("uvloop"):
+        return pipe
+    descriptor = os.dup(pipe.fileno())
+    pipe.close()
+    return open(descriptor, "rb", buffering=0, closefd=False)  # libuv closes it
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_runs: int = 4
     journal_retention_days: int = 7
     trust_network: bool = False
+    embed_origins: tuple[str, ...] = ()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -101,6 +102,10 @@ def _url(name: str, text: str) -> str:
     return text.rstrip("/")
 
 
+def _origins(name: str, text: str) -> tuple[str, ...]:
+    return tuple(_url(name, origin) for origin in text.split())
+
+
 def _database_url(name: str, text: str) -> str:
     if not text.startswith("sqlite:///"):
         raise BadSetting(name, "is not an SQLite address; this version takes sqlite:///path/to/projects.db")
@@ -121,4 +126,5 @@ _PARSERS: dict[str, Callable[[str, str], object]] = {
     "max_concurrent_runs": _whole(1, 1000),
     "journal_retention_days": _whole(1, 3650),
     "trust_network": _flag,
+    "embed_origins": _origins,
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.server import ServerProcess, StartServer
+from harness.servers import PostgresServer, RedisServer, open_postgres
 
 
 @pytest.fixture
@@ -30,6 +31,49 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 def server(start_server: StartServer) -> ServerProcess:
     """A server with the default settings."""
     return start_server()
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis for all tests that do not harm it; empty it with `redis_url`."""
+    with RedisServer(tmp_path_factory.mktemp("redis"), "--save", "", "--appendonly", "no") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(shared_redis: RedisServer) -> str:
+    """The address of an empty Redis."""
+    assert shared_redis.ask("FLUSHALL") == b"+OK\r\n"
+    return shared_redis.url
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own, to be killed, frozen and brought back."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with RedisServer(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests that do not harm it."""
+    with open_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(shared_postgres: PostgresServer) -> str:
+    """The address of an empty database."""
+    return shared_postgres.new_database()
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL of the test's own, to be stopped and brought back."""
+    with open_postgres() as server:
+        yield server
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

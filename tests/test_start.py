@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.server import ServerProcess, free_port, initializer
+from initializer.checks import examine
 
 Settings = Mapping[str, str]
 
@@ -61,12 +62,6 @@ def with_what_is_no_database(folder: Path) -> Settings:
     return {}
 
 
-def with_a_file_in_place_of_the_journals(folder: Path) -> Settings:
-    (folder / "data").mkdir()
-    (folder / "data" / "journals").write_text("a file")
-    return {}
-
-
 def check_refusal(command: str, settings: Settings, sentence: str) -> None:
     """One line that says what is wrong, on standard error for a start, and status 1."""
     ended = initializer(command, settings)
@@ -95,8 +90,7 @@ def check_refusal(command: str, settings: Settings, sentence: str) -> None:
         (with_a_file_as_data_folder, "DATA_DIR .*/data cannot be written: "),
         (with_a_data_folder_that_cannot_be_made, "DATA_DIR /proc/data cannot be written: "),
         (with_a_folder_in_place_of_the_lock, "DATA_DIR .*/data cannot be written: "),
-        (with_a_file_in_place_of_the_journals, "DATA_DIR .*/data"),
-        (with_what_is_no_database, "DATABASE_URL|DATA_DIR|database"),
+        (with_what_is_no_database, "DATABASE_URL .*projects.db cannot be opened: file is not a database"),
     ],
 )
 def test_a_machine_that_is_not_as_it_must_be_is_refused_in_one_sentence(
@@ -132,12 +126,19 @@ def test_a_setting_that_cannot_be_meant_is_named(
     tmp_path: Path, name: str, value: str, sentence: str
 ) -> None:
     settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port()), name: value}
-    check_refusal("serve", settings, sentence)
+    (failed,) = (finding for finding in examine(settings) if not finding.is_ok)
+    assert re.search(sentence, failed.sentence), failed.sentence
 
 
-def test_the_doctor_names_a_setting_that_cannot_be_meant(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+def test_the_command_line_names_such_a_setting(tmp_path: Path, command: str) -> None:
     settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": "http"}
-    check_refusal("doctor", settings, "PORT is 'http'; it takes a whole number from 0 to 65535")
+    check_refusal(command, settings, "PORT is 'http'; it takes a whole number from 0 to 65535")
+
+
+def test_a_start_for_everybody_is_refused_where_nobody_has_an_account(tmp_path: Path) -> None:
+    settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port()), "HOST": "0.0.0.0"}
+    check_refusal("serve", settings, "HOST is 0.0.0.0, which other machines can reach.* Set TRUST_NETWORK=1")
 
 
 @pytest.mark.parametrize("command", ["serve", "doctor"])

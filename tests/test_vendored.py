@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 VENDOR = Path(__file__).parents[1] / "static" / "vendor"
-ROW = re.compile(r"^\| (?P<file>\S+\.js) \|.*\| (?P<version>[\d.]+) \|.*\| (?P<sum>[0-9a-f]{64}) \|$", re.MULTILINE)
+ROW = re.compile(
+    r"^\| (?P<file>\S+\.js) \|.*\| (?P<version>[\d.]+) \|.*\| (?P<sum>[0-9a-f]{64}) \|$", re.MULTILINE
+)
 LISTED = {row["file"]: row for row in ROW.finditer((VENDOR / "README.md").read_text())}
 
 

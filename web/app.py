@@ -15,7 +15,7 @@ from initializer.access import Action
 from initializer.catalog.catalog import load_catalog
 from initializer.creation import Creation
 from initializer.engines.inline import open_inline_engine
-from initializer.forges.local import LocalForge
+from initializer.forges.local import LocalForge, is_repository, repository_path
 from initializer.journal.file import FileJournal
 from initializer.projects.database import open_database
 from initializer.projects.projects import Projects
@@ -24,11 +24,13 @@ from initializer.running.runner import Runner
 from initializer.settings import Settings
 from initializer.steps.builtin import BUILTIN_STEPS, pipeline_of
 from web.assets import Assets, folder_of
+from web.embedding import Embedding
 from web.errors import error_handlers
 from web.git import git_routes
 from web.health import health_routes
 from web.hub import open_hub
 from web.live_socket import LiveSocket
+from web.logs import Logs
 from web.pages import Pages
 from web.rendering import Rendering
 from web.security import SecurityHeaders, TrustedHosts, authorize
@@ -47,7 +49,8 @@ def create_app(settings: Settings) -> Starlette:
     assets = Assets(folder_of("static"))
     rendering = Rendering(folder_of("templates"), assets)
     catalog = load_catalog()
-    forge = LocalForge(settings.data_dir / FORGE_FOLDER, settings.public_url)
+    repositories = settings.data_dir / FORGE_FOLDER
+    forge = LocalForge(repositories, settings.public_url)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Services]]:
@@ -83,9 +86,16 @@ def create_app(settings: Settings) -> Starlette:
 
     return Starlette(
         routes=[
-            *Pages(rendering, catalog, public_url=settings.public_url).routes(),
+            *Pages(
+                rendering,
+                catalog,
+                public_url=settings.public_url,
+                has_repository=lambda slug: is_repository(repository_path(repositories, slug)),
+            ).routes(),
+            *Embedding(rendering, origins=settings.embed_origins, public_url=settings.public_url).routes(),
+            *Logs(rendering).routes(),
             WebSocketRoute("/projects/{id}/live", LiveSocket(rendering).serve),
-            *git_routes(settings.data_dir / FORGE_FOLDER, _authorize_clone),
+            *git_routes(repositories, _authorize_clone),
             *assets.routes(),
             *health_routes(),
         ],

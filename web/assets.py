@@ -15,14 +15,19 @@ from starlette.routing import Route
 
 __all__ = ["Assets", "folder_of"]
 
-STYLES = ("tokens", "base", "site", "form", "list", "run", "log", "summary")
+STYLES = ("tokens", "base", "site", "keys", "form", "list", "run", "log", "summary")
 SCRIPTS = (
     "vendor/htmx-4.0.1.min",
     "vendor/hx-ws-4.0.1.min",
     "js/live",
     "js/clock",
     "js/steps",
+    "js/spoken",
+    "js/times",
+    "js/keys",
     "js/copy",
+    "js/log",
+    "js/log_search",
     "js/navigation",
 )
 STATES = ("idle", "pending", "initializing", "active", "failed", "cancelled")

@@ -12,6 +12,7 @@ from initializer.errors import InitializerError
 from initializer.journal.journal import JournalUnavailable
 from initializer.projects.database import DatabaseUnavailable
 from web.rendering import Rendering
+from web.security import SECURITY_HEADERS
 
 __all__ = ["error_handlers"]
 
@@ -33,7 +34,7 @@ def error_handlers(rendering: Rendering) -> dict[type[Exception] | int, Exceptio
 
     def page(status: HTTPStatus, sentence: str, headers: dict[str, str] | None = None) -> Response:
         html = rendering.render("pages/error.html", title=status.phrase, sentence=sentence)
-        return HTMLResponse(html, status, headers=headers)
+        return HTMLResponse(html, status, headers={**SECURITY_HEADERS, **(headers or {})})
 
     async def refused(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

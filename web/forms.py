@@ -4,7 +4,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.datastructures import FormData
+import msgspec
+from starlette.datastructures import FormData, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -12,7 +13,7 @@ from initializer.catalog.catalog import Template
 from initializer.creation import MAX_ENVIRONMENTS, ProjectRequest, name_problem
 from initializer.model.names import NAME_RULE, slug_of
 
-__all__ = ["empty_form", "form_values", "read_form"]
+__all__ = ["SUGGESTED_ENVIRONMENTS", "form_of", "form_values", "read_form"]
 
 SUGGESTED_ENVIRONMENTS = ("development", "staging", "production")
 MAX_FIELDS = 30
@@ -24,21 +25,18 @@ async def read_form(request: Request) -> ProjectRequest:
     if media_type not in ("application/x-www-form-urlencoded", "multipart/form-data"):
         raise HTTPException(415, "Send the form as application/x-www-form-urlencoded or multipart/form-data.")
     async with request.form(max_files=0, max_fields=MAX_FIELDS) as form:
-        own = [name.strip() for name in _text(form, "own_environments").split(",")]
-        chosen = [*map(str, form.getlist("environments")), *filter(None, own)]
-        return ProjectRequest(
-            name=_text(form, "name").strip(),
-            description=_text(form, "description").strip(),
-            template=_text(form, "template"),
-            environments=tuple(dict.fromkeys(chosen[: MAX_ENVIRONMENTS + 1])),
-            gitops=_text(form, "gitops"),
-            key=_text(form, "key"),
-        )
+        return _request_of(form)
 
 
-def empty_form() -> ProjectRequest:
-    """The form as it is first shown, with a key of its own."""
-    return ProjectRequest(environments=SUGGESTED_ENVIRONMENTS, gitops="flux", key=secrets.token_urlsafe(24))
+def form_of(query: QueryParams) -> ProjectRequest:
+    """The form as an address fills it in, with a key of its own; what it leaves out is as at first."""
+    asked = _request_of(query)
+    return msgspec.structs.replace(
+        asked,
+        environments=asked.environments or SUGGESTED_ENVIRONMENTS,
+        gitops=asked.gitops or "flux",
+        key=secrets.token_urlsafe(24),
+    )
 
 
 def form_values(
@@ -70,6 +68,19 @@ def slug_values(name: str, *, public_url: str) -> dict[str, str]:
 _FIELDS = ("name", "description", "template", "environments", "gitops", "key")
 
 
-def _text(form: FormData, field: str) -> str:
+def _request_of(form: FormData | QueryParams) -> ProjectRequest:
+    own = [name.strip() for name in _text(form, "own_environments").split(",")]
+    chosen = [*map(str, form.getlist("environments")), *filter(None, own)]
+    return ProjectRequest(
+        name=_text(form, "name").strip(),
+        description=_text(form, "description").strip(),
+        template=_text(form, "template"),
+        environments=tuple(dict.fromkeys(chosen[: MAX_ENVIRONMENTS + 1])),
+        gitops=_text(form, "gitops"),
+        key=_text(form, "key"),
+    )
+
+
+def _text(form: FormData | QueryParams, field: str) -> str:
     value = form.get(field, "")
     return value if isinstance(value, str) else ""

@@ -8,7 +8,7 @@ import structlog
 
 from initializer.engines.engine import Engine
 from initializer.errors import InitializerError
-from initializer.journal.journal import Journal
+from initializer.journal.journal import Journal, JournalRewritten, JournalUnavailable
 from initializer.model.progress import Progress
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
@@ -121,6 +121,9 @@ class Hub:
                         break
                     await asyncio.sleep(TICK_S)
             await self._end(run, opened)
+        except (JournalUnavailable, JournalRewritten) as error:
+            log.warning("viewers sent away", project=run, error=str(error))
+            self._break_off(run, opened)
         except Exception:
             log.exception("reader of a room broke off", project=run)
             self._break_off(run, opened)

@@ -1,43 +1,51 @@
-"""The pages and fragments: the list, the form, a project, its panel, its summary and its log."""
+"""The pages and fragments: the list, the form, a project, its panel and its summary."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from initializer.access import Action
 from initializer.catalog.catalog import Template
 from initializer.creation import Invalid, ProjectRequest
 from initializer.engines.engine import QueueFull
-from initializer.model.events import Log
-from initializer.model.progress import Status, fold
+from initializer.model.names import is_slug
+from initializer.model.usual import usual_range
 from initializer.projects.database import DatabaseUnavailable
-from initializer.projects.projects import ProjectRow
-from web.forms import empty_form, form_values, read_form, slug_values
+from initializer.projects.projects import ProjectRow, SlugTaken
+from web.forms import form_of, form_values, read_form, slug_values
+from web.listing import Listing, asked_rows
 from web.live_socket import shown_index
+from web.preview import preview_of
 from web.rendering import Rendering
 from web.room import RunView
+from web.runs import row_asked, view_of
 from web.security import MAX_BODY_BYTES, authorize, check_origin
 from web.state import services
 
 __all__ = ["Pages"]
 
-MAX_PAGE = 100_000
-
 
 class Pages:
     """Handlers over one rendering. What has one state looks the same in page, fragment and frame."""
 
-    def __init__(self, rendering: Rendering, catalog: Mapping[str, Template], *, public_url: str) -> None:
+    def __init__(
+        self,
+        rendering: Rendering,
+        catalog: Mapping[str, Template],
+        *,
+        public_url: str,
+        has_repository: Callable[[str], bool],
+    ) -> None:
         self._rendering = rendering
+        self._has_repository = has_repository
         self._catalog = catalog
         self._public_url = public_url
 
@@ -49,39 +57,67 @@ class Pages:
             Route("/projects", self.create, methods=["POST"], middleware=[limit]),
             Route("/projects/new", self.new),
             Route("/projects/new/slug", self.slug),
+            Route("/projects/new/preview", self.preview),
+            Route("/projects/rows", self.rows),
             Route("/projects/{id}", self.project),
             Route("/projects/{id}/live", self.frame),
-            Route("/projects/{id}/progress", self.progress),
-            Route("/projects/{id}/summary", self.summary),
-            Route("/projects/{id}/log", self.log),
+            Route("/git/{slug}.git", self.repository),
         ]
 
     async def projects(self, request: Request) -> Response:
         """The list; with no project at all, the form."""
         authorize(request, Action.LIST)
-        search = request.query_params.get("q", "").strip()[:63]
-        status = _status(request.query_params.get("status", ""))
-        number = _page_number(request.query_params.get("page", "1"))
-        page = await services(request).projects.find(search=search, status=status, page=number)
-        if not page.total and not search and status is None:
+        listing = Listing.of(request.query_params, self._catalog)
+        page = await services(request).projects.find(
+            search=listing.search,
+            status=listing.status,
+            template=listing.template,
+            order=listing.order,
+            page=listing.page,
+        )
+        if not page.total and not listing.is_filtered:
             return await self.new(request)
+        views = await self._views(request, page.rows)
+        templates = list(self._catalog.values())
+        return self._page("pages/projects.html", page=page, listing=listing, views=views, templates=templates)
 
-        def page_url(number: int) -> str:
-            asked = {"q": search, "status": status or "", "page": str(number)}
-            return "/?" + urlencode({name: value for name, value in asked.items() if value})
-
-        return self._page("pages/projects.html", page=page, search=search, state=status, page_url=page_url)
+    async def rows(self, request: Request) -> Response:
+        """Rows of the list as they are now, for a list that shows runs that go on."""
+        authorize(request, Action.LIST)
+        rows = await services(request).projects.get_all(asked_rows(request.query_params))
+        return _html(self._rendering.rows(rows, await self._views(request, rows)))
 
     async def new(self, request: Request) -> Response:
-        """The form."""
+        """The form; values in the address are filled in, so that a project can be started like another."""
         authorize(request, Action.CREATE)
-        return self._page("pages/new.html", **self._form_values(empty_form(), {}))
+        return self._page("pages/new.html", **self._form_values(form_of(request.query_params), {}))
 
     async def slug(self, request: Request) -> Response:
-        """What a name becomes, as a fragment."""
+        """What a name becomes and whether it is free, as a fragment."""
         authorize(request, Action.CREATE)
         name = request.query_params.get("name", "")[:200]
-        return self._page("fragments/slug.html", **slug_values(name, public_url=self._public_url))
+        values = slug_values(name, public_url=self._public_url)
+        if values["slug"] and not values["slug_problem"]:
+            taken = await services(request).projects.get_by_slug(values["slug"])
+            if taken is not None:
+                values["slug_problem"] = SlugTaken(taken.project.slug).sentence
+        return self._page("fragments/slug.html", **values)
+
+    async def preview(self, request: Request) -> Response:
+        """The files that the form as it stands would make, as a fragment."""
+        viewer = authorize(request, Action.CREATE)
+        made = preview_of(form_of(request.query_params), owner=viewer.name, catalog=self._catalog)
+        return self._page("fragments/preview.html", preview=made)
+
+    async def repository(self, request: Request) -> Response:
+        """What stands at a clone URL that somebody opened in a browser."""
+        slug = request.path_params["slug"]
+        row = await services(request).projects.get_by_slug(slug)
+        authorize(request, Action.CLONE, row.project if row else None)
+        if not is_slug(slug) or not self._has_repository(slug):
+            raise HTTPException(404, "There is no repository with this address.")
+        url = f"{self._public_url}/git/{slug}.git"
+        return self._page("pages/repository.html", slug=slug, row=row, url=url)
 
     async def create(self, request: Request) -> Response:
         """Create a project; the form again where that cannot be done."""
@@ -103,54 +139,28 @@ class Pages:
 
     async def project(self, request: Request) -> Response:
         """A project's page: the panel while its run lasts, then the summary."""
-        row = await self._row(request)
-        view = None if row.status.is_final else await self._view(request, row)
-        return _html(self._rendering.page(row, view))
+        row = await row_asked(request)
+        if row.status.is_final:
+            return _html(self._rendering.page(row, None))
+        durations = await services(request).projects.durations(row.project.parameters.template.name)
+        view = await view_of(request, row)
+        return _html(self._rendering.page(row, view, usual_ms=usual_range(durations)))
 
     async def frame(self, request: Request) -> Response:
-        """The next frame behind event `after`, for a page whose socket does not get through; 204 without one."""
-        row, after = await self._row(request), shown_index(request)
+        """The next frame behind event `after`, for a page without a socket; 204 where there is none."""
+        row, after = await row_asked(request), shown_index(request)
         if row.status.is_final:
             return _html(self._rendering.last_frame(row))
-        view = await self._view(request, row)
+        view = await view_of(request, row)
         if 0 < view.progress.index == after:
             return Response(status_code=HTTPStatus.NO_CONTENT)
         if after > view.progress.index:
             after = 0
         return _html(self._rendering.frame(row.project, view, after=after))
 
-    async def progress(self, request: Request) -> Response:
-        """The live panel as a fragment, also after the end."""
-        row = await self._row(request)
-        return _html(self._rendering.panel(row.project, await self._view(request, row)))
-
-    async def summary(self, request: Request) -> Response:
-        """The summary as a fragment; the panel while the run lasts."""
-        row = await self._row(request)
-        if not row.status.is_final:
-            return await self.progress(request)
-        return _html(self._rendering.summary(row))
-
-    async def log(self, request: Request) -> Response:
-        """Every log line of the run as text, also while it lasts."""
-        row = await self._row(request)
-        events = await services(request).journal.read(row.project.id)
-        lines = (_log_text(event) for event in events if isinstance(event, Log))
-        return StreamingResponse(lines, media_type="text/plain; charset=utf-8")
-
-    async def _row(self, request: Request) -> ProjectRow:
-        row = await services(request).projects.get(request.path_params["id"])
-        if row is None:
-            raise HTTPException(404, "There is no project with this address.")
-        authorize(request, Action.VIEW, row.project)
-        return row
-
-    async def _view(self, request: Request, row: ProjectRow) -> RunView:
-        parts = services(request)
-        events = await parts.journal.read(row.project.id)
-        progress = fold(row.project.parameters.pipeline, events)
-        position = None if progress.index else parts.engine.position(row.project.id)
-        return RunView(progress=progress, position=position)
+    async def _views(self, request: Request, rows: Iterable[ProjectRow]) -> dict[str, RunView]:
+        """Where the runs stand that go on, by project."""
+        return {row.project.id: await view_of(request, row) for row in rows if not row.status.is_final}
 
     def _form_again(
         self, request: Request, asked: ProjectRequest, problems: Mapping[str, str], status: HTTPStatus
@@ -168,23 +178,3 @@ class Pages:
 
 def _html(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return HTMLResponse(text, status, headers={"cache-control": "no-store", "vary": "hx-request"})
-
-
-def _status(text: str) -> Status | None:
-    try:
-        return Status(text) if text else None
-    except ValueError:
-        raise HTTPException(400, "There is no such state.") from None
-
-
-def _page_number(text: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PAGE:
-        return int(text)
-    raise HTTPException(400, "There is no such page.")
-
-
-def _log_text(event: Log) -> str:
-    dropped = (
-        f"{event.at.isoformat()} {event.step} … {event.dropped} lines dropped\n" if event.dropped else ""
-    )
-    return dropped + "".join(f"{event.at.isoformat()} {event.step} {line}\n" for line in event.lines)

@@ -1,18 +1,21 @@
 """The one place that turns progress and summaries into HTML: for pages, fragments and frames alike."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from initializer.model.parameters import Project
-from initializer.model.progress import LOG_TAIL_ROWS, Progress, Status, StepProgress
+from initializer.model.progress import LOG_TAIL_ROWS, LogRow, Progress, Status, StepProgress, StepStatus
 from initializer.projects.projects import ProjectRow
 from web.assets import Assets
+from web.forms import SUGGESTED_ENVIRONMENTS
+from web.log_search import Found
+from web.log_text import log_html, plain
 from web.room import RunView
 
 __all__ = ["Rendering"]
@@ -27,7 +30,23 @@ WORDS: Mapping[str, str] = {
     "failed": "Failed",
     "cancelled": "Cancelled",
 }
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])?")
+
+
+KINDS: Mapping[str, str] = {
+    "repository": "Repository",
+    "branch": "Branch",
+    "environment": "Environment",
+    "gitops": "GitOps folder",
+}
+"""What the kinds of resources of the built-in steps are called; another kind is called by its own word."""
+_BADGE_COLOURS = {
+    Status.PENDING: "#585f71",
+    Status.INITIALIZING: "#4f46e5",
+    Status.ACTIVE: "#136637",
+    Status.FAILED: "#b3202c",
+    Status.CANCELLED: "#585f71",
+}
+_CHARACTER_WIDTH = 6.8
 
 
 class Rendering:
@@ -47,8 +66,9 @@ class Rendering:
             auto_reload=False,
         )
         self._environment.filters.update(
-            clock=_clock, duration=_duration, elapsed_ms=_elapsed_ms, instant=_instant, plain=_plain,
-            word=WORDS.__getitem__,
+            clock=_clock, duration=_duration, elapsed_ms=_elapsed_ms, instant=_instant, log_html=log_html,
+            plain=plain, stamp=_stamp, thousands="{:,}".format,
+            word=WORDS.__getitem__, kind=_kind,
         )  # fmt: skip
         self._environment.globals["assets"] = assets
         icons: Any = self._environment.get_template("icons.html").module
@@ -87,14 +107,18 @@ class Rendering:
         """The summary that replaces the panel, from the row alone."""
         return self.render("fragments/summary.html", **_summary_values(row))
 
-    def page(self, row: ProjectRow, view: RunView | None) -> str:
-        """A project's page: around the panel while the run lasts, around the summary with `view` None."""
+    def page(self, row: ProjectRow, view: RunView | None, *, usual_ms: tuple[int, int] | None = None) -> str:
+        """A project's page: around the panel while the run lasts, around the summary with `view` None.
+
+        `usual_ms` is between what such runs usually take.
+        """
         if view is None:
             title, values = self.title(row.project, row.status), _summary_values(row)
         else:
             title = self.title(row.project, row.status, view.progress.percent)
             values = {**self._panel_values(row.project, view), "row": row}
-        return self.render("pages/project.html", **values, title=title, is_live=view is not None)
+        usual = _range(*usual_ms) if usual_ms and view else ""
+        return self.render("pages/project.html", **values, title=title, is_live=view is not None, usual=usual)
 
     def last_frame(self, row: ProjectRow) -> str:
         """The frame that ends a page: the summary instead of the panel, and no connection any more."""
@@ -104,6 +128,50 @@ class Rendering:
             + _replace("#run", self.summary(row))
             + _delete("#live")
             + _delete("#connection")
+        )
+
+    # Its logs
+
+    def log_rows(
+        self, project: Project, step: str, rows: Sequence[LogRow], *, lines: int, is_fragment: bool
+    ) -> str:
+        """Some rows of a step's log, which has `lines` lines, as a fragment or as a page."""
+        values = {"project": project, "name": step, "rows": rows, "lines": lines}
+        if is_fragment:
+            return self.render("fragments/log_window.html", **values)
+        title = _step_titles(project).get(step, step)
+        return self.render("pages/log.html", **values, title=title)
+
+    def hits(self, project: Project, query: str, found: Found, *, is_fragment: bool) -> str:
+        """What a search found, as a fragment or as a page."""
+        template = "fragments/log_hits.html" if is_fragment else "pages/log_search.html"
+        return self.render(template, project=project, query=query, found=found, titles=_step_titles(project))
+
+    def rows(self, rows: Iterable[ProjectRow], views: Mapping[str, RunView]) -> str:
+        """The rows of a list anew, and whether to ask again: as long as a run of theirs goes on."""
+        parts = []
+        for row in rows:
+            html = self.render("fragments/project_row.html", row=row, views=views)
+            parts.append(_morph(f"#project-{row.project.id}", html))
+        asking = self.render("fragments/rows_poll.html", views=views)
+        return "".join(parts) + (_replace("#rows-poll", asking) if views else _delete("#rows-poll"))
+
+    def polling(self, html: str, *, url: str, interval_s: int) -> str:
+        """A fragment of this app, within an element that asks for it again."""
+        fragment = Markup(html)  # noqa: S704 - made by this class
+        return self.render("fragments/polling.html", fragment=fragment, url=url, interval_s=interval_s)
+
+    def badge(self, row: ProjectRow, view: RunView | None) -> str:
+        """The state as SVG, for pages that show no more than a picture."""
+        word = WORDS[row.status].lower()
+        if view is not None and view.progress.index:
+            word = f"{view.progress.percent}%"
+        elif view is not None:
+            word = WORDS["pending"].lower()
+        label = row.project.slug
+        left, right = (round(_CHARACTER_WIDTH * len(text)) + 14 for text in (label, word))
+        return self.render(
+            "badge.svg", label=label, word=word, left=left, right=right, colour=_BADGE_COLOURS[row.status]
         )
 
     def title(self, project: Project, status: Status, percent: int = 0) -> str:
@@ -121,6 +189,8 @@ class Rendering:
             "word": WORDS[state],
             "now": now,
             "now_line": _now_line(view),
+            "said": _said(progress),
+            "total_weight": sum(step.spec.weight for step in progress.steps) or 1,
             "elapsed_ms": _elapsed_of(progress, now),
         }
 
@@ -129,19 +199,42 @@ class Rendering:
         rows = [row for row in step.log if row.index > after]
         if not rows:
             return ""
-        selector = f"#log-{step.spec.name}"
-        html = self.render("fragments/log_rows.html", rows=rows)
+        name = step.spec.name
+        selector = f"#log-{name}"
+        html = self.render("fragments/log_rows.html", rows=rows, name=name)
+        count = self.render("fragments/log_count.html", lines=step.log_lines, name=name)
+        counted = _morph(f"{selector}-count", count)
         if len(rows) == len(step.log):
-            return _partial(selector, "innerHTML", html)
-        appended = _partial(selector, "beforeend", html)
+            return _partial(selector, "innerHTML", html) + counted
+        appended = _partial(selector, "beforeend", html) + counted
         if len(step.log) < LOG_TAIL_ROWS:
             return appended
         return appended + _delete(f"{selector} > li:nth-last-child(n+{LOG_TAIL_ROWS + 1})")
 
 
+def _step_titles(project: Project) -> dict[str, str]:
+    return {spec.name: spec.title for spec in project.parameters.pipeline.steps}
+
+
 def _summary_values(row: ProjectRow) -> dict[str, Any]:
     assert row.summary is not None  # a final row has one
-    return {"row": row, "summary": row.summary, "outputs": row.summary.outputs, "sentence": _sentence(row)}
+    return {
+        "row": row,
+        "summary": row.summary,
+        "outputs": row.summary.outputs,
+        "sentence": _sentence(row),
+        "again": _choices(row.project),
+    }
+
+
+def _choices(project: Project) -> str:
+    """The query that fills in the form with what was chosen for a project, but its name."""
+    chosen = project.parameters
+    own = [("environments", name) for name in chosen.environments if name in SUGGESTED_ENVIRONMENTS]
+    others = ",".join(name for name in chosen.environments if name not in SUGGESTED_ENVIRONMENTS)
+    fields = [("description", chosen.description), ("template", chosen.template.name), *own]
+    fields += [("own_environments", others), ("gitops", chosen.gitops)]
+    return urlencode([(name, value) for name, value in fields if value])
 
 
 def _partial(selector: str, swap: str, html: str) -> str:
@@ -179,6 +272,14 @@ def _now_line(view: RunView) -> str:
     if step is None:
         return "Going on"
     return f"{step.spec.title}: {step.message}" if step.message else step.spec.title
+
+
+def _said(progress: Progress) -> str:
+    """What is spoken of a run: which step it has come to, and no more."""
+    for number, step in enumerate(progress.steps, start=1):
+        if step.status is StepStatus.RUNNING:
+            return f"Step {number} of {len(progress.steps)}: {step.spec.title}"
+    return ""
 
 
 def _sentence(row: ProjectRow) -> str:
@@ -223,10 +324,22 @@ def _duration(ms: int) -> str:
     return f"{ms // 60_000} min {ms // 1000 % 60:02} s"
 
 
+def _kind(name: str) -> str:
+    return KINDS.get(name) or name.replace("_", " ").capitalize()
+
+
+def _range(low_ms: int, high_ms: int) -> str:
+    """Between two times, wide rather than narrow: up to 7 s, 1 to 3 min."""
+    unit_ms, unit = (MINUTE_MS, "min") if high_ms >= 2 * MINUTE_MS else (SECOND_MS, "s")
+    low, high = low_ms // unit_ms, -(-high_ms // unit_ms)
+    return f"{low}\u2013{high} {unit}" if low else f"up to {high} {unit}"
+
+
 def _instant(at: datetime) -> Markup:
-    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{at:%-d %b %Y, %H:%M} UTC")
+    text = f"{at:%-d %b %Y, %H:%M} UTC"
+    return Markup('<time class="when" datetime="{}">{}</time>').format(at.isoformat(), text)
 
 
-def _plain(text: str) -> str:
-    """Log text without the escape codes of terminals."""
-    return _ANSI.sub("", text) if "\x1b" in text else text
+def _stamp(at: datetime) -> str:
+    """RFC 3339 with milliseconds."""
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"

@@ -15,6 +15,7 @@ from initializer.settings import Settings, is_loopback
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "SECURITY_HEADERS",
     "SecurityHeaders",
     "TrustedHosts",
     "authorize",
@@ -25,7 +26,7 @@ __all__ = [
 
 MAX_BODY_BYTES = 64 * 1024
 
-_HEADERS = {
+SECURITY_HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
@@ -40,7 +41,7 @@ _OTHER_NAME = PlainTextResponse("This address is not one of this server's names.
 
 
 class SecurityHeaders:
-    """Adds the headers to every answer, errors included."""
+    """Adds the headers to every answer; that of a handler that broke passes it by, and brings its own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -49,7 +50,7 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 

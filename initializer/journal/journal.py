@@ -7,7 +7,7 @@ from typing import Protocol
 from initializer.errors import InitializerError
 from initializer.model.events import Event, EventId
 
-__all__ = ["AppendRefused", "Journal", "JournalDamaged", "JournalUnavailable"]
+__all__ = ["AppendRefused", "Journal", "JournalDamaged", "JournalRewritten", "JournalUnavailable"]
 
 
 class AppendRefused(InitializerError):
@@ -24,6 +24,10 @@ class JournalUnavailable(InitializerError):
 
 class JournalDamaged(InitializerError):
     """The journal holds something that is no event; trying again does not help."""
+
+
+class JournalRewritten(InitializerError):
+    """The journal lost what a follower was given, and another attempt wrote in its place: follow it anew."""
 
 
 class Journal(Protocol):
@@ -47,7 +51,8 @@ class Journal(Protocol):
     def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
         """The events with an index above `after`: first those there are (maybe none), then as they come.
 
-        Does not end by itself: close it. Raises `JournalUnavailable` and `JournalDamaged`.
+        Does not end by itself: close it. Raises `JournalUnavailable`, `JournalDamaged` and
+        `JournalRewritten`.
         """
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:

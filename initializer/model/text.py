@@ -3,10 +3,20 @@
 import re
 from typing import Any
 
-__all__ = ["MAX_LINE_CHARACTERS", "harmless", "harmless_json", "harmless_lines", "is_storable"]
+__all__ = [
+    "MAX_LINE_CHARACTERS",
+    "MAX_SENTENCE_CHARACTERS",
+    "harmless",
+    "harmless_json",
+    "harmless_lines",
+    "is_storable",
+    "sentence_of",
+]
 
 MAX_LINE_CHARACTERS = 4000
 """A longer log line is cut, and says so."""
+MAX_SENTENCE_CHARACTERS = 500
+"""A longer error or progress message is cut: it stands in the row and in every frame."""
 
 # NUL and lone surrogates break one database or the other; the other controls but tab and escape (ANSI
 # colours) have no place in a line.
@@ -23,6 +33,13 @@ def is_storable(text: str) -> bool:
 def harmless(text: str) -> str:
     """One line of text with every harmful character replaced by U+FFFD."""
     return text if text.isprintable() else _HARMFUL.sub("\ufffd", text)
+
+
+def sentence_of(text: str) -> str:
+    """A message as one line of bounded length: line ends and other white space become single spaces."""
+    if len(text) > MAX_SENTENCE_CHARACTERS:
+        text = text[:MAX_SENTENCE_CHARACTERS].rstrip() + " …"
+    return harmless(" ".join(text.split()))
 
 
 def harmless_json(value: Any) -> Any:

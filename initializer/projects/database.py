@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,11 @@ from initializer.errors import InitializerError
 __all__ = ["Database", "DatabaseUnavailable", "migrate", "open_database"]
 
 BUSY_TIMEOUT_S = 30
+COMMAND_TIMEOUT_S = 30
+"""How long PostgreSQL may take for one statement, which has then failed, and for a connection to be made."""
+POOL_SIZE = 10
 DRAIN_LIMIT_S = 10
+WAL_RETRY_S = 0.05
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _FAULTS = (sqlite3.OperationalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
@@ -36,7 +41,6 @@ class _SqliteConnection(sqlite3.Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.execute("PRAGMA journal_mode=WAL")
         self.execute("PRAGMA foreign_keys=ON")
 
 
@@ -90,12 +94,22 @@ class Database:
 
 
 @contextlib.asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """A migrated, connected database; on exit running operations end first."""
-    await migrate(url)
-    options: dict[str, Any] = {}
+async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterator[Database]:
+    """A migrated, connected database; on exit running operations end first.
+
+    `pool_size` is how many connections PostgreSQL is asked for at most; SQLite has one an operation.
+    """
     if url.startswith("sqlite"):
-        options = {"timeout": BUSY_TIMEOUT_S, "factory": _SqliteConnection}
+        options: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "factory": _SqliteConnection}
+        await asyncio.to_thread(_keep_write_ahead_log, databases.DatabaseURL(url).database)
+    else:
+        options = {
+            "min_size": 1,
+            "max_size": pool_size,
+            "command_timeout": COMMAND_TIMEOUT_S,
+            "timeout": COMMAND_TIMEOUT_S,
+        }
+    await migrate(url)
     connection = databases.Database(url, **options)
     await connection.connect()
     database = Database(connection)
@@ -104,6 +118,23 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     finally:
         await database.drain()
         await connection.disconnect()
+
+
+def _keep_write_ahead_log(path: str) -> None:
+    """Switch the file to WAL, in which it stays. SQLite does not wait for others in this: processes that
+    start together would see "database is locked".
+    """
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(WAL_RETRY_S)
+            else:
+                return
 
 
 async def migrate(url: str) -> None:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import asyncpg
@@ -16,10 +17,18 @@ from initializer.model.summary import Summary
 from initializer.projects.database import Database
 from initializer.projects.schema import projects
 
-__all__ = ["ProjectPage", "ProjectRow", "Projects", "SlugTaken"]
+__all__ = ["Order", "ProjectPage", "ProjectRow", "Projects", "SlugTaken"]
 
 PAGE_SIZE = 20
 _OPEN = (Status.PENDING, Status.INITIALIZING)
+
+
+class Order(StrEnum):
+    """How a list of projects is sorted."""
+
+    NEWEST = "newest"
+    NAME = "name"
+    STATE = "state"
 
 
 class SlugTaken(InitializerError):
@@ -28,6 +37,7 @@ class SlugTaken(InitializerError):
     def __init__(self, slug: str) -> None:
         super().__init__(f"a project called {slug} exists already")
         self.slug = slug
+        self.sentence = f"There is a project called {slug} already; choose another name."
 
 
 class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,9 +106,17 @@ class Projects:
         """The project of that slug."""
         return _row(await self._database.fetch_one(projects.select().where(projects.c.slug == slug)))
 
-    async def find(self, *, search: str = "", status: Status | None = None, page: int = 1) -> ProjectPage:
-        """A page of projects, newest first; `search` is part of a name or slug."""
-        conditions = []
+    async def find(
+        self,
+        *,
+        search: str = "",
+        status: Status | None = None,
+        template: str = "",
+        order: Order = Order.NEWEST,
+        page: int = 1,
+    ) -> ProjectPage:
+        """A page of projects; `search` is part of a name or slug. What is equal stands newest first."""
+        conditions: list[sa.ColumnElement[bool]] = []
         if search:
             escaped = search.replace("/", "//").replace("%", "/%").replace("_", "/_")
             pattern = f"%{escaped}%"
@@ -107,17 +125,25 @@ class Projects:
             )
         if status is not None:
             conditions.append(projects.c.status == status.value)
+        if template:
+            conditions.append(_template_name() == template)
         total = await self._database.fetch_val(
             sa.select(sa.func.count()).select_from(projects).where(*conditions)
         )
+        newest = (projects.c.created_at.desc(), projects.c.id)
         rows = await self._database.fetch_all(
             projects.select()
             .where(*conditions)
-            .order_by(projects.c.created_at.desc(), projects.c.id)
+            .order_by(*_FIRST[order], *newest)
             .limit(PAGE_SIZE)
             .offset((page - 1) * PAGE_SIZE)
         )
         return ProjectPage(rows=_rows(rows), number=page, total=total)
+
+    async def get_all(self, ids: Iterable[str]) -> list[ProjectRow]:
+        """The projects of these ids, those that there are, in one query."""
+        query = projects.select().where(projects.c.id.in_(list(ids)))
+        return _rows(await self._database.fetch_all(query))
 
     async def unfinished(self) -> list[ProjectRow]:
         """The projects whose run is not over, oldest first."""
@@ -128,6 +154,16 @@ class Projects:
         """The status of each of these projects, in one query."""
         query = sa.select(projects.c.id, projects.c.status).where(projects.c.id.in_(list(ids)))
         return {row.id: Status(row.status) for row in await self._database.fetch_all(query)}
+
+    async def durations(self, template: str, *, last: int = 50) -> list[int]:
+        """How long the last runs of a template that went well took, in milliseconds, the newest first."""
+        query = (
+            sa.select(_json_text(projects.c.initialization_summary, "totalDuration").label("duration"))
+            .where(projects.c.status == Status.ACTIVE.value, _template_name() == template)
+            .order_by(projects.c.created_at.desc())
+            .limit(last)
+        )
+        return [int(row.duration) for row in await self._database.fetch_all(query) if row.duration]
 
     async def ping(self) -> None:
         """Ask the database for nothing, to see that it answers."""
@@ -178,6 +214,25 @@ class Projects:
             .returning(projects.c.id)
         )
         return await self._database.fetch_val(query) is not None
+
+
+_FIRST: Mapping[Order, tuple[sa.ColumnElement[Any], ...]] = {
+    Order.NEWEST: (),
+    Order.NAME: (sa.func.lower(projects.c.name),),
+    Order.STATE: (
+        sa.case({status.value: place for place, status in enumerate(Status)}, value=projects.c.status),
+    ),
+}
+"""What comes before "newest first": by state, what is under way stands first."""
+
+
+def _template_name() -> sa.ColumnElement[str]:
+    return _json_text(projects.c.parameters.op("->")(sa.literal_column("'template'")), "name")
+
+
+def _json_text(value: sa.ColumnElement[Any], key: str) -> sa.ColumnElement[str]:
+    """The text under a key of a JSON object, on both databases."""
+    return sa.cast(sa.type_coerce(value.op("->>")(sa.literal_column(f"'{key}'")), sa.Text), sa.Text)
 
 
 def _rows(rows: Iterable[Any]) -> list[ProjectRow]:

@@ -6,9 +6,8 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
-import msgspec
 import structlog
 
 from initializer.errors import InitializerError
@@ -26,13 +25,13 @@ from initializer.model.parameters import Project
 from initializer.model.pipeline import StepSpec
 from initializer.model.progress import fold
 from initializer.model.summary import summarise
-from initializer.model.text import harmless, harmless_json
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import Projects
 from initializer.running.outbox import Outbox, Refusal
+from initializer.running.outcome import is_cancelled, outcome_of
 from initializer.running.ownership import Decision, Ownership, OwnershipLost
 from initializer.running.patience import until_answered
-from initializer.steps.step import Outputs, Step, StepError
+from initializer.steps.step import Outputs, Step
 
 __all__ = ["Attempt", "JournalDiverged"]
 
@@ -100,7 +99,7 @@ class Attempt:
                     await asyncio.wait([writer])  # one append at a time
                     await self._append_last_words()
         except ExceptionGroup as errors:
-            if _is_cancelled():  # which a group hides behind its tasks' errors
+            if is_cancelled():  # which a group hides behind its tasks' errors
                 raise asyncio.CancelledError from errors
             raise errors.exceptions[0] from errors
 
@@ -164,32 +163,10 @@ class Attempt:
             self._put(self.execution.fail_step(spec, duration_ms=duration_ms, error=error, at=_now()))
 
     async def _outcome_of(self, spec: StepSpec) -> tuple[Outputs, str | None]:
-        """A step's outputs, and one readable sentence if it failed."""
         step = self._steps.get(spec.name)
         if step is None:
             return {}, f"this version has no step called {spec.name}"
-        try:
-            async with asyncio.timeout(step.timeout_s) as limit:
-                return _as_journalled(await self._perform_step(self, step) or {}), None
-        except OwnershipLost:
-            raise
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
-                raise
-            return {}, self._unexpected(spec, error)  # of something that the step waited for
-        except InitializerError as error:
-            self._log.info("step failed", step=spec.name, error=str(error), exc_info=True)
-            return {}, harmless(str(error))
-        except TimeoutError as error:
-            if limit.expired():
-                return {}, f"it did not end within {step.timeout_s:g} s"
-            return {}, self._unexpected(spec, error)
-        except Exception as error:
-            return {}, self._unexpected(spec, error)
-
-    def _unexpected(self, spec: StepSpec, error: BaseException) -> str:
-        self._log.exception("step failed unexpectedly", step=spec.name)
-        return f"an unexpected error ({type(error).__name__}); see the server's log for {self.project.id}"
+        return await outcome_of(step, partial(self._perform_step, self), self.project.id, self._log)
 
     async def _finish(self) -> None:
         """The row is written before the final event: who sees the end finds the summary."""
@@ -293,20 +270,6 @@ class Attempt:
 def _now() -> datetime:
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody has cancelled this task: a `CancelledError` may also come out of what it awaits."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _as_journalled(outputs: Outputs) -> Outputs:
-    """Outputs as every reader of the journal has them. Raises `StepError` where they are no JSON."""
-    try:
-        return msgspec.json.decode(msgspec.json.encode(harmless_json(outputs)), type=dict[str, Any])
-    except (TypeError, ValueError, RecursionError) as error:
-        raise StepError("its outputs are no JSON object") from error
 
 
 def _is_boundary(event: Event) -> bool:

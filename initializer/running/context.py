@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from initializer.forges.forge import Forge
 from initializer.model.events import Resource, ResourceState
-from initializer.model.text import harmless, harmless_lines
+from initializer.model.text import harmless, harmless_lines, sentence_of
 from initializer.processes import Limits, run_program
 from initializer.steps.step import Outputs
 
@@ -37,8 +37,8 @@ class RunContext:
         return self._attempt.execution.progress.resources
 
     def progress(self, percent: int, message: str = "", *, substep: tuple[str, int] | None = None) -> None:
-        part = (harmless(substep[0]), substep[1]) if substep else None
-        self._attempt.say_progress(self._step, percent, harmless(message), part)
+        part = (sentence_of(substep[0]), substep[1]) if substep else None
+        self._attempt.say_progress(self._step, percent, sentence_of(message), part)
 
     def log(self, line: str) -> None:
         for text in harmless_lines(line):

@@ -14,10 +14,11 @@ from initializer.model.parameters import Project
 from initializer.model.pipeline import StepSpec
 from initializer.model.progress import Status, fold
 from initializer.model.summary import summarise
-from initializer.model.text import harmless
+from initializer.model.text import sentence_of
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import Projects
 from initializer.running.outbox import Outbox
+from initializer.running.outcome import unexpected
 from initializer.running.patience import until_answered
 
 __all__ = ["give_up"]
@@ -81,5 +82,5 @@ def _step_at_hand(execution: Execution) -> StepSpec:
 
 def _sentence(project: Project, error: Exception) -> str:
     if isinstance(error, InitializerError):
-        return harmless(str(error))
-    return f"an unexpected error ({type(error).__name__}); see the server's log for {project.id}"
+        return sentence_of(str(error))
+    return unexpected(error, project.id)

@@ -15,7 +15,7 @@
     // Between two steps nothing closes: one closes as the next one opens, so the page keeps its height.
     if (!document.querySelector('.step-head[data-state="running"], .step-head[data-state="failed"]')) return;
     for (const details of document.querySelectorAll("details[data-step]")) {
-      if (!decided.has(details)) details.open = wanted(details);
+      if (!decided.has(details) && !details.querySelector(".log.still")) details.open = wanted(details);
     }
   });
 })();

@@ -1,4 +1,4 @@
-"""The server dies in the middle of a run, is started again, and the run goes on as if nothing had happened."""
+"""The server dies in the middle of a run and is started again: the run goes on where it stood."""
 
 import random
 import signal
@@ -112,6 +112,16 @@ def test_kill_9_in_any_step_is_survived_and_seen_by_the_open_page_without_a_relo
     assert started == ["created", "takeover"]
 
 
+def wait_for_more_events(server: ServerProcess, project: str, count: int) -> None:
+    wanted = len(server.events(project)) + count
+
+    def look() -> bool:
+        events = server.events(project)
+        return len(events) >= wanted or events[-1]["type"] == "completed"
+
+    wait_for(look, f"{count} more events")
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_run_survives_one_kill_9_after_the_other(
     start_server: StartServer, visitors: Visitors, gate: Gate, seed: int
@@ -121,12 +131,7 @@ def test_a_run_survives_one_kill_9_after_the_other(
     page, project = open_page_of_new_project(server, visitors, gate)
     gate.release("create_repo")
     for _ in range(5):
-        seen = len(server.events(project))
-        wanted = seen + chance.randint(1, 12)
-        wait_for(
-            lambda: len(server.events(project)) >= wanted or server.events(project)[-1]["type"] == "completed",
-            "some more events",
-        )
+        wait_for_more_events(server, project, chance.randint(1, 12))
         server.kill()
         server.restart()
     server.wait_for_end(project)

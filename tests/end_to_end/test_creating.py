@@ -19,7 +19,13 @@ FILES = {
     "static-site": ["site/index.html", "Dockerfile", "nginx.conf", "tests"],
     "bare": [],
 }
-EVERYWHERE = ["README.md", "LICENSE", ".editorconfig", ".copier-answers.yml", "deploy/base/kustomization.yaml"]
+EVERYWHERE = [
+    "README.md",
+    "LICENSE",
+    ".editorconfig",
+    ".copier-answers.yml",
+    "deploy/base/kustomization.yaml",
+]
 KINDS = {"flux": ["GitRepository", "Kustomization"], "argocd": ["Application"]}
 
 
@@ -102,10 +108,7 @@ def test_the_same_form_sent_by_many_at_once_makes_one_project_and_leads_all_to_i
 ) -> None:
     form = filled_form(name="Race")
     answers: list[httpx.Response] = []
-    senders = [
-        threading.Thread(target=lambda: answers.append(server.post(form)))
-        for _ in range(8)
-    ]
+    senders = [threading.Thread(target=lambda: answers.append(server.post(form))) for _ in range(8)]
     for sender in senders:
         sender.start()
     for sender in senders:

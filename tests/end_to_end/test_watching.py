@@ -100,9 +100,7 @@ def test_every_frame_of_a_run_shows_what_a_fold_of_the_journal_shows(
     check_frames(server, page, project, at_least=10)
 
 
-def test_the_open_page_and_a_fresh_one_show_the_same(
-    held_server: ServerProcess, visitors: Visitors
-) -> None:
+def test_the_open_page_and_a_fresh_one_show_the_same(held_server: ServerProcess, visitors: Visitors) -> None:
     project = held_server.create("Same", template="static-site")
     url = f"{held_server.url}/projects/{project}"
     page = visitors.open(url)

@@ -3,13 +3,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from model.runs import project_of
 
 from initializer.engines import inline
 from initializer.engines.engine import QueueFull
 from initializer.engines.inline import InlineEngine, open_inline_engine
 from initializer.model.events import Reason
 from initializer.model.parameters import Project
+from model.runs import project_of
 
 pytestmark = pytest.mark.anyio
 

@@ -1,4 +1,4 @@
-"""Chromium as people use it, held to what a page must never do: errors in its console, violations of its policy."""
+"""Chromium as people use it. No page may write errors to its console, or break its policy."""
 
 import contextlib
 import shutil
@@ -63,7 +63,7 @@ class Visitors:
         self._allowed.append(text)
 
     def allow_lost_connections(self) -> None:
-        """What the browser and htmx themselves write when a connection breaks, or cannot be made, is expected."""
+        """What the browser and htmx themselves write of a connection that breaks is expected."""
         for text in ("WebSocket connection to", "ERR_CONNECTION_RE", "ERR_EMPTY_RESPONSE", "htmx:ws:error"):
             self.allow(text)
 

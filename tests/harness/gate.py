@@ -33,9 +33,7 @@ class Gate:
         program = folder / "bin" / "git"
         program.parent.mkdir()
         program.write_text(
-            _SCRIPT.format(
-                repositories=data / "repositories", work=data / "work", holds=self._holds, git=git
-            )
+            _SCRIPT.format(repositories=data / "repositories", work=data / "work", holds=self._holds, git=git)
         )
         program.chmod(0o755)
         self.path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"

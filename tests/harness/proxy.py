@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from typing import Self
 
 __all__ = ["Relay"]
@@ -21,7 +22,7 @@ class Relay:
         self.url = f"http://localhost:{self.port}"
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._is_down = False
+        self._is_down = self._loses_answers = False
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -51,9 +52,13 @@ class Relay:
         self._is_down = True
         self.cut()
 
+    def lose_answers(self) -> None:
+        """Let requests through and reset the connection instead of carrying the answer back."""
+        self._loses_answers = True
+
     def come_back(self) -> None:
-        """Let new connections through again."""
-        self._is_down = False
+        """Let everything through again."""
+        self._is_down = self._loses_answers = False
 
     def _accept(self) -> None:
         while True:
@@ -72,11 +77,13 @@ class Relay:
             with self._lock:
                 self._open |= {inner, outer}
             self._spawn(self._pump, inner, outer)
-            self._spawn(self._pump, outer, inner)
+            self._spawn(self._pump, outer, inner, is_answer=True)
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, *, is_answer: bool = False) -> None:
         with contextlib.suppress(OSError):
             while portion := source.recv(65536):
+                if is_answer and self._loses_answers:
+                    break
                 sink.sendall(portion)
         with self._lock:
             self._open -= {source, sink}
@@ -85,7 +92,7 @@ class Relay:
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
 
-    def _spawn(self, target: object, *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+    def _spawn(self, target: Callable[..., None], *arguments: object, **options: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, kwargs=options, daemon=True)
         thread.start()
         self._threads.append(thread)

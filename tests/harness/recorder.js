@@ -14,6 +14,7 @@
       }
       each.removeAttribute("open");
       each.removeAttribute("data-htmx-powered");
+      if (each.matches("button")) each.removeAttribute("hidden"); // shown where there is a script for it
       const attributes = [...each.attributes].map(({ name, value }) => [name, value]).sort();
       for (const [name] of attributes) each.removeAttribute(name);
       for (const [name, value] of attributes) each.setAttribute(name, value); // morphing changes their order

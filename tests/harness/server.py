@@ -54,6 +54,8 @@ class ServerProcess:
     What it logs above "info" counts against the test, unless a text that it holds was allowed.
     """
 
+    program: Sequence[str | Path] = (CLI, "serve")
+
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self.data = folder / "data"
         self.port = free_port()
@@ -79,7 +81,7 @@ class ServerProcess:
         assert self._process is None
         with self._stdout_file.open("ab") as out, self._stderr_file.open("ab") as error:
             self._process = subprocess.Popen(
-                [CLI, "serve"],
+                self.program,
                 env=plain_environment(self.settings),
                 cwd=self._stderr_file.parent,
                 stdin=subprocess.DEVNULL,
@@ -111,7 +113,7 @@ class ServerProcess:
             assert ended is None, f"the server ended by itself with {ended}:\n{self.stderr}"
             self.stop()
         complaints = [line for line in self.complaints() if not any(text in line for text in self._allowed)]
-        assert not complaints, "the server complained:\n" + "\n".join(complaints)
+        assert not complaints, "the server complained:\n" + "\n".join(map(_readable, complaints))
 
     # What it said
 
@@ -213,6 +215,11 @@ StartServer = Callable[..., ServerProcess]
 """Gives a started server; keywords are settings in lower case."""
 
 _FINAL = ("completed", "failed", "cancelled")
+
+
+def _readable(line: str) -> str:
+    """A record with the lines of its stack trace."""
+    return line.replace("\\n", "\n")
 
 
 def _level(line: str) -> str:

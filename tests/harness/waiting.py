@@ -1,4 +1,4 @@
-"""Waiting for what other processes do: they set no event, so it is looked for, quickly and with a deadline."""
+"""Waiting for what other processes do: they set no event, so it is looked for often, with a deadline."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ T = TypeVar("T")
 def wait_for(
     look: Callable[[], T], what: str, *, deadline_s: float = DEADLINE_S, tell: Callable[[], object] = str
 ) -> T:
-    """What `look` gives as soon as that is true. Raises `AssertionError` at the deadline, with what `tell` gives."""
+    """What `look` gives as soon as that is true. Raises `AssertionError` at the deadline, with `tell()`."""
     until = time.monotonic() + deadline_s
     while not (found := look()):
         if time.monotonic() > until:

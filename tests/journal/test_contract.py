@@ -1,4 +1,4 @@
-"""What every journal does. Redis joins by one more parameter."""
+"""What every journal does."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import cast
 
 import pytest
-from model.runs import HOSTILE, at, numbered
 
 from initializer.journal.journal import AppendRefused, Journal
 from initializer.model.events import Event, Log, Saving, decode_event
+from model.runs import HOSTILE, at, numbered
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +20,7 @@ DEADLINE_S = 10
 Following = AsyncGenerator[list[Event], None]
 
 
-@pytest.fixture(params=["memory_journal", "file_journal"])
+@pytest.fixture(params=["memory_journal", "file_journal", "redis_journal"])
 def journal(request: pytest.FixtureRequest) -> Journal:
     return cast(Journal, request.getfixturevalue(request.param))
 

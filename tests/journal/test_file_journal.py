@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from model.runs import at, numbered
 
 from initializer.journal.file import FileJournal
 from initializer.journal.journal import AppendRefused, JournalDamaged, JournalUnavailable
 from initializer.model.events import Completed, Event, Log, Saving
+from model.runs import at, numbered
 
 pytestmark = pytest.mark.anyio
 

@@ -172,7 +172,10 @@ def test_a_takeover_begins_the_unfinished_step_again_and_keeps_its_log_and_the_p
     ]
     progress = fold(PIPELINE, events)
     assert progress.step("create_repo").status is StepStatus.COMPLETED
-    assert progress.step("push_template").log == (LogRow(5, 1, "one"), LogRow(8, 2, "two"))
+    assert progress.step("push_template").log == (
+        LogRow(5, 1, at(4), "one"),
+        LogRow(8, 2, at(11), "two"),
+    )
     assert progress.step("push_template").started_at == at(10)
     assert (progress.percent, progress.attempt, progress.outputs) == (16, 2, {"url": "u"})
     assert progress.started_at == at(0)
@@ -216,7 +219,11 @@ def test_dropped_lines_are_one_row_that_says_how_many() -> None:
         Log(at=at(1), step="create_repo", first=12, lines=("twelve",), dropped=10),
     )
     step = progress.step("create_repo")
-    assert step.log == (LogRow(3, 1, "one"), LogRow(4, 12, dropped=10), LogRow(4, 12, "twelve"))
+    assert step.log == (
+        LogRow(3, 1, at(1), "one"),
+        LogRow(4, 12, at(1), dropped=10),
+        LogRow(4, 12, at(1), "twelve"),
+    )
     assert (step.log_lines, step.log_dropped) == (12, 10)
 
 

@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 
 from initializer.model.text import (
     MAX_LINE_CHARACTERS,
+    MAX_SENTENCE_CHARACTERS,
     harmless,
     harmless_json,
     harmless_lines,
     is_storable,
+    sentence_of,
 )
 
 ANY_TEXT = st.text(st.characters(codec=None))  # lone surrogates and controls too
@@ -71,6 +73,17 @@ def test_storable_is_what_both_databases_take() -> None:
     assert is_storable("two\r\nlines, ü 😀\t")
     assert not is_storable("a\x00")
     assert not is_storable("\udc80")
+
+
+@given(ANY_TEXT)
+def test_a_sentence_is_one_harmless_line(text: str) -> None:
+    made = sentence_of(text)
+    assert harmless(made) == made == " ".join(made.split())
+
+
+def test_a_sentence_of_several_lines_is_one_and_a_long_one_is_cut() -> None:
+    assert sentence_of("  error:\r\n\tno such\nfile ") == "error: no such file"
+    assert sentence_of("x" * 10_000_000) == "x" * MAX_SENTENCE_CHARACTERS + " …"
 
 
 JSON = st.recursive(

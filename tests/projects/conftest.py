@@ -8,8 +8,14 @@ from initializer.projects.projects import Projects
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
+def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/projects.db"
+
+
+@pytest.fixture(params=["sqlite_url", "postgres_url"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The address of an empty database, once of each kind."""
+    return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from model.runs import HOSTILE, PIPELINE, START, at, numbered, project_of
 
 from initializer.model.events import Event, Reason, Started, StepCompleted, StepFailed
 from initializer.model.progress import Status, fold
 from initializer.model.summary import Summary, summarise
 from initializer.projects.projects import PAGE_SIZE, Projects, SlugTaken
+from model.runs import HOSTILE, PIPELINE, START, at, numbered, project_of
 
 pytestmark = pytest.mark.anyio
 

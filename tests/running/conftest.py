@@ -2,11 +2,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from stage import Stage
 
 from initializer.projects.database import open_database
 from initializer.projects.projects import Projects
 from initializer.running import patience
+
+# A busy machine is no finding.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from model.runs import project_of
-
 from initializer.forges.forge import Forge
 from initializer.journal.file import FileJournal
 from initializer.journal.journal import Journal
@@ -19,6 +17,7 @@ from initializer.model.progress import Progress, fold
 from initializer.projects.projects import ProjectRow, Projects
 from initializer.running.runner import Runner
 from initializer.steps.step import Outputs, Step, StepContext
+from model.runs import project_of
 
 __all__ = ["RUN", "RunStep", "Stage", "nothing", "step_of"]
 

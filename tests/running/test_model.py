@@ -12,13 +12,13 @@ from itertools import pairwise
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from model.runs import PIPELINE, at
 
 from initializer.model.events import Event, EventId, Reason, attempt_of, index_of, is_final
 from initializer.model.execution import Execution
 from initializer.model.progress import Progress, Status, fold
 from initializer.running.outbox import Outbox, Refusal
 from initializer.running.ownership import Decision, Ownership
+from model.runs import PIPELINE, at
 from web.room import Room, RunView, Viewer
 
 CHOICES = st.integers(0, 99)

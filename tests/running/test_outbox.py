@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model.runs import PIPELINE, Run, at, numbered, runs
 
 from initializer.model.events import (
     Event,
@@ -19,6 +18,7 @@ from initializer.model.events import (
 from initializer.model.progress import fold
 from initializer.running import outbox as module
 from initializer.running.outbox import HEAD_LINES, TAIL_LINES, Outbox, Refusal
+from model.runs import PIPELINE, Run, at, numbered, runs
 
 STARTED = Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE)
 

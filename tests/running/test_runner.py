@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from model.runs import at, numbered, project_of
 from stage import DEADLINE_S, RUN, Stage, nothing, step_of
 
 from initializer.journal.file import FileJournal
@@ -22,6 +21,7 @@ from initializer.projects.projects import Projects
 from initializer.running import attempt as attempt_module
 from initializer.running.recovery import recover
 from initializer.steps.step import Outputs, Step, StepContext, StepError
+from model.runs import at, numbered, project_of
 
 pytestmark = pytest.mark.anyio
 
@@ -190,6 +190,17 @@ async def test_an_unexpected_error_names_itself_and_where_to_look_and_no_more(st
 
     error = await failed(stage, step_of("first", break_off))
     assert error == f"First failed: an unexpected error (KeyError); see the server's log for {RUN}"
+
+
+async def test_an_error_in_the_task_group_of_a_step_is_the_sentence_of_the_step(stage: Stage) -> None:
+    async def refuse() -> None:
+        raise StepError("remote rejected the push")
+
+    async def gather(context: StepContext) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refuse())
+
+    assert await failed(stage, step_of("first", gather)) == "First failed: remote rejected the push"
 
 
 async def test_a_step_that_outlives_its_limit_fails(stage: Stage) -> None:
@@ -617,6 +628,17 @@ async def given_up(stage: Stage, *steps: Step, **parts: Any) -> str:
 async def test_a_run_whose_journal_is_damaged_ends_failed(stage: Stage) -> None:
     (stage.folder / "journals" / f"{RUN}.jsonl").write_text("rubbish\n")
     assert "First failed: the journal of run a1 is damaged" in await given_up(stage)
+
+
+async def test_a_run_that_cannot_go_on_but_is_another_attempts_by_now_is_left_to_it(stage: Stage) -> None:
+    await stage.add(*two_steps())
+    await stage.projects.claim(RUN, seen_attempt=1)
+    (stage.folder / "journals" / f"{RUN}.jsonl").write_text("rubbish\n")
+    await stage.run(*two_steps())
+    row = await stage.row()
+    assert (row.status, row.attempt, row.error) == (Status.INITIALIZING, 2, None)
+    assert isinstance(stage.journal, FileJournal)
+    assert await stage.journal.remove_retired(datetime.now(UTC) + timedelta(days=8)) == 0
 
 
 async def test_a_run_whose_journal_has_a_hole_ends_failed(stage: Stage) -> None:

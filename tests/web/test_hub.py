@@ -1,14 +1,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from model.runs import PIPELINE, at, project_of
-from reference_page import Page, parse
+from reference_page import Element, Page, parse
 
 from initializer.engines.inline import InlineEngine
+from initializer.forges.forge import Forge
+from initializer.journal.file import FileJournal
 from initializer.journal.journal import JournalUnavailable
 from initializer.journal.memory import MemoryJournal
 from initializer.model.events import (
@@ -25,6 +27,9 @@ from initializer.model.progress import Status, fold
 from initializer.model.summary import summarise
 from initializer.projects.database import DatabaseUnavailable, open_database
 from initializer.projects.projects import ProjectRow, Projects
+from initializer.running.runner import Runner
+from initializer.steps.step import Step, StepContext
+from model.runs import PIPELINE, at, pipeline_of, project_of
 from web import hub as hub_module
 from web.assets import Assets, folder_of
 from web.hub import Hub, WatchBroken, open_hub
@@ -218,7 +223,7 @@ async def test_a_slow_viewer_gets_one_frame_for_all_that_it_missed_and_holds_up_
             await fast.until(shows(number + 2))
         frame = await slow.next()
         assert shows(32)(frame)
-        assert frame.count("<li value=") == 30
+        assert all(f"line {number};" in frame for number in range(1, 31))
 
 
 async def test_a_reader_that_breaks_sends_its_viewers_away_and_who_comes_back_reads_anew(
@@ -396,3 +401,83 @@ async def test_a_hub_that_closes_sends_everyone_away(tmp_path: Path, theatre: Th
         with pytest.raises(WatchBroken):
             await watching
     assert theatre.journal.following == 0
+
+
+def busy_step(step_name: str, lines: int) -> Step:
+    """Says a lot, a little at a time."""
+
+    class Busy(Step):
+        name, title = step_name, step_name.capitalize()
+
+        async def run(self, context: StepContext) -> None:
+            for number in range(1, lines + 1):
+                context.log(f"line {number} of {step_name}")
+                context.progress(number * 100 // lines, f"line {number}")
+                if number % 40 == 0:
+                    await asyncio.sleep(0.001)
+
+    return Busy()
+
+
+async def test_viewers_that_come_and_go_in_a_real_run_miss_nothing_and_see_nothing_twice(
+    theatre: Theatre, tmp_path: Path
+) -> None:
+    """Each leaves after some frames and comes back with what its page shows, until the summary is there."""
+    steps = [busy_step(name, 400) for name in ("one", "two", "three")]
+    pipeline = pipeline_of(one=1, two=1, three=1)
+    project = project_of("real", pipeline=pipeline)
+    await theatre.projects.add(project, idempotency_key="real")
+    row = await theatre.projects.get("real")
+    assert row is not None
+    journal = FileJournal(tmp_path / "journals")
+    runner = Runner(
+        journal=journal,
+        projects=theatre.projects,
+        steps={step.name: step for step in steps},
+        forges={"local": cast(Forge, object())},
+        work_folder=tmp_path / "work",
+        keep_journal_for=timedelta(days=7),
+    )
+    shown: dict[int, str] = {}
+
+    async def watch(number: int) -> int:
+        page, index, visits = Page(""), 0, 0
+        while True:
+            visits += 1
+            async with hub.join(row, after=index) as frames:
+                watcher = Watcher(frames)
+                for _ in range(1 + (number + visits) % 5):
+                    frame = await watcher.next()
+                    if is_summary(frame):
+                        return visits
+                    if not index:
+                        page = Page('<section id="run"></section>')
+                    page.apply(frame)
+                    index = int(str(page.body.find("run-header").attributes["data-index"]))
+                    assert shown.setdefault(index, looks(page.body)) == looks(page.body)
+
+    async with open_hub(
+        journal=journal, projects=theatre.projects, engine=theatre.engine, rendering=theatre.rendering
+    ) as hub:
+        async with asyncio.timeout(3 * DEADLINE_S), asyncio.TaskGroup() as group:
+            watching = [group.create_task(watch(number)) for number in range(6)]
+            await runner.run(project, attempt=1, reason=Reason.CREATED)
+        assert max(task.result() for task in watching) > 3
+        assert not hub._rooms
+    events = await journal.read("real")
+    assert len(shown) > 10
+    for index, look in shown.items():
+        view = RunView(progress=fold(pipeline, events[:index]))
+        assert look == looks(parse(theatre.rendering.panel(project, view)))
+
+
+def looks(page: Element) -> str:
+    """What a page shows, without the steps that its user has opened, and without the state of the frame
+    around it, which the summary replaces.
+    """
+    for element in page.walk():
+        if element.tag == "details":
+            element.attributes.pop("open", None)
+        if element.tag == "section":
+            element.attributes.pop("data-state", None)
+    return str(page)

@@ -3,10 +3,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model.runs import PIPELINE, Run, at, numbered, runs
 
 from initializer.model.events import Event, Log, Reason, Saving, Started, StepStarted
 from initializer.model.progress import IndexGap, Progress, fold
+from model.runs import PIPELINE, Run, at, numbered, runs
 from web.room import MAX_SHARED_FRAMES, Room, RunView
 
 EVENTS: list[Event] = numbered(

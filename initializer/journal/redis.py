@@ -1,0 +1,172 @@
+"""The journal on servers: a Redis stream a run, and a channel that tells of what is appended."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from initializer.journal.journal import (
+    AppendRefused,
+    JournalDamaged,
+    JournalRewritten,
+    JournalUnavailable,
+)
+from initializer.journal.subscription import Subscription, open_subscription
+from initializer.model.events import Event, EventId, attempt_of, decode_event, encode_event, index_of
+from initializer.redis_client import asking
+
+__all__ = ["RedisJournal", "channel_of", "open_redis_journal", "stream_of"]
+
+SUBSCRIBE_LIMIT_S = 1.0
+"""How long a follower waits for its subscription before its first look; it looks again when it has come."""
+
+_APPEND = """
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local tail = last and last[1] or ''
+if tail ~= ARGV[1] then
+  return {0, tail}
+end
+for i = 3, #ARGV, 2 do
+  redis.call('XADD', KEYS[1], ARGV[i], 'event', ARGV[i + 1])
+end
+redis.call('PERSIST', KEYS[1])
+for i = 4, #ARGV, 2 do
+  redis.call('PUBLISH', ARGV[2], ARGV[i])
+end
+return {1, ''}
+"""
+"""Compare, add, publish, in one: in a MULTI the PUBLISH of a refused XADD would still run. Redis refuses a
+script that finds no memory at its first write, and lets it finish after that, so it adds all or nothing."""
+
+
+def stream_of(run: str) -> str:
+    """The key of a run's stream; its entry ids are event ids, the field `event` has the JSON."""
+    return f"project:{run}:events"
+
+
+def channel_of(run: str) -> str:
+    """The channel on which each appended event is published."""
+    return f"project:{run}"
+
+
+class RedisJournal:
+    """Journals in one Redis, for any number of processes.
+
+    `is_durable` asks for nothing more here: how much survives a loss of power is the server's to decide, and
+    what it lost, the run's owner appends again.
+    """
+
+    def __init__(self, client: "Redis", subscription: Subscription) -> None:
+        self._client = client
+        self._subscription = subscription
+        self._append = client.register_script(_APPEND)
+
+    async def append(
+        self,
+        run: str,
+        events: Sequence[Event],
+        *,
+        expected_tail: EventId | None,
+        is_durable: bool = False,  # noqa: ARG002 - see the class
+    ) -> None:
+        values: list[str | bytes] = [expected_tail or "", channel_of(run)]
+        for event in events:
+            values += (event.id, encode_event(event))
+        async with _asking(run, "written"):
+            is_appended, tail = await self._append(keys=[stream_of(run)], args=values)
+        if not is_appended:
+            raise AppendRefused(expected=expected_tail, tail=tail.decode() or None)
+
+    async def read(self, run: str, *, after: int = 0) -> list[Event]:
+        return [event for event in await self._read_from(run, "-") if event.index > after]
+
+    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
+        """See `Journal`. The channel is quick and may lose something; the stream is the record."""
+        last: EventId = ""
+        with self._subscription.listen(channel_of(run)) as listener:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SUBSCRIBE_LIMIT_S):
+                    await listener.is_subscribed.wait()
+            while True:
+                is_behind = listener.is_behind
+                messages = [_decode(run, message) for message in listener.take()]
+                events = None if is_behind else _following(messages, last)
+                if events is None:
+                    events = await self._read_behind(run, last)
+                if events:
+                    last = events[-1].id
+                yield [event for event in events if event.index > after]
+                await listener.woken.wait()
+
+    async def retire(self, run: str, *, keep_for: timedelta) -> None:
+        async with _asking(run, "retired"):
+            await self._client.expire(stream_of(run), keep_for)
+
+    async def _read_behind(self, run: str, last: EventId) -> list[Event]:
+        """What the stream has behind an event that was seen. Raises `JournalRewritten`.
+
+        A stream that has lost that event and not been refilled yet has nothing behind it.
+        """
+        events = await self._read_from(run, last or "-")
+        if not last or not events:
+            return events
+        if events[0].id != last:
+            raise JournalRewritten(f"the journal of run {run} has {events[0].id} in the place of {last}")
+        return events[1:]
+
+    async def _read_from(self, run: str, first: str) -> list[Event]:
+        async with _asking(run, "read"):
+            entries: Any = await self._client.xrange(stream_of(run), first)
+        return [_decode(run, fields.get(b"event", b"")) for _, fields in entries]
+
+
+@asynccontextmanager
+async def open_redis_journal(client: "Redis") -> AsyncIterator[RedisJournal]:
+    """The journal on that server, following with one connection however many runs are followed."""
+    async with open_subscription(client) as subscription:
+        yield RedisJournal(client, subscription)
+
+
+def _following(messages: Sequence[Event], last: EventId) -> list[Event] | None:
+    """What is new in published events; None where the stream has to be read to know.
+
+    Known indexes are passed over: the tail is published again from time to time.
+    """
+    known = index_of(last)
+    events: list[Event] = []
+    for event in messages:
+        if event.index == known + 1:
+            events.append(event)
+            known, last = event.index, event.id
+        elif event.index > known or _is_rewritten(event.id, last):
+            return None
+    return events
+
+
+def _is_rewritten(event_id: EventId, last: EventId) -> bool:
+    """Whether an event in a place that is known says that the place has changed hands."""
+    is_newer = attempt_of(event_id) > attempt_of(last)
+    return is_newer or (index_of(event_id) == index_of(last) and event_id != last)
+
+
+def _decode(run: str, data: bytes) -> Event:
+    try:
+        return decode_event(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise JournalDamaged(f"the journal of run {run} is damaged: {error}") from error
+
+
+@asynccontextmanager
+async def _asking(run: str, done: str) -> AsyncIterator[None]:
+    what = f"the journal of run {run} cannot be {done}"
+    try:
+        async with asking(JournalUnavailable, what):
+            yield
+    except JournalUnavailable as error:
+        if str(error.__cause__).startswith("WRONGTYPE"):
+            raise JournalDamaged(f"{what}: its key holds something else") from error
+        raise

@@ -1,0 +1,189 @@
+"""One pub/sub connection for all the channels that a process listens to."""
+
+import asyncio
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+
+from initializer.redis_client import REDIS_FAULTS
+
+__all__ = ["MAX_HELD_MESSAGES", "Listener", "Subscription", "open_subscription"]
+
+MAX_HELD_MESSAGES = 500
+"""What a listener holds before it gives its messages up and reads the record instead."""
+PING_S = 3.0
+"""How often the connection is asked whether it lives; without any word for twice that, it is made anew."""
+_PAUSES_S = (0.02, 0.1, 0.3, 1.0)
+
+log = structlog.get_logger()
+
+
+class Listener:
+    """One reader of one channel.
+
+    `is_behind` says that messages may have been missed: whoever listens reads the record, then goes on with
+    `take`. So it is at first, after each gap in the connection, and where too many messages wait.
+    """
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        self.is_behind = True
+        self.is_subscribed = asyncio.Event()
+        self._messages: deque[bytes] = deque()
+
+    def take(self) -> list[bytes]:
+        """The messages since the last take, none where it was behind; from now on it is not."""
+        messages = [] if self.is_behind else list(self._messages)
+        self._messages.clear()
+        self.is_behind = False
+        self.woken.clear()
+        return messages
+
+    def receive(self, message: bytes) -> None:
+        """Take a message in."""
+        if len(self._messages) >= MAX_HELD_MESSAGES:
+            self.fall_behind()
+        elif not self.is_behind:
+            self._messages.append(message)
+            self.woken.set()
+
+    def fall_behind(self) -> None:
+        """Give up what is held: something was missed, or may have been."""
+        self._messages.clear()
+        self.is_behind = True
+        self.woken.set()
+
+
+class Subscription:
+    """Subscribes to what somebody listens to, fans out what comes, and connects again by itself.
+
+    It never says that it is away: its listeners fall behind, and their reading of the record tells.
+    """
+
+    def __init__(self, client: "Redis") -> None:
+        self._client = client
+        self._listeners: defaultdict[bytes, set[Listener]] = defaultdict(set)
+        self._changed = asyncio.Event()
+        self._asked: set[bytes] = set()  # channels that this connection was asked for
+        self._confirmed: set[bytes] = set()
+        self._heard_at = 0.0
+
+    @contextmanager
+    def listen(self, channel: str) -> Iterator[Listener]:
+        """Listen to a channel."""
+        name = channel.encode()
+        listener = Listener()
+        self._listeners[name].add(listener)
+        if name in self._confirmed:
+            listener.is_subscribed.set()
+        self._changed.set()
+        try:
+            yield listener
+        finally:
+            self._listeners[name].discard(listener)
+            if not self._listeners[name]:
+                del self._listeners[name]
+                self._changed.set()
+
+    async def keep(self) -> None:
+        """Stay connected, for ever."""
+        pauses_s = iter(_PAUSES_S)
+        while True:
+            try:
+                async with self._connected() as connection:
+                    pauses_s = iter(_PAUSES_S)
+                    await self._serve(connection)
+            except* REDIS_FAULTS as errors:
+                log.warning("subscription lost", error=str(_first(errors)))
+            await asyncio.sleep(next(pauses_s, _PAUSES_S[-1]))
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Any]:
+        """A connection of its own; whoever listens falls behind when it goes."""
+        connection: Any = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.connect()
+            yield connection
+        finally:
+            self._asked.clear()
+            self._confirmed.clear()
+            for listeners in self._listeners.values():
+                for listener in listeners:
+                    listener.is_subscribed.clear()
+                    listener.fall_behind()
+            await connection.disconnect(nowait=True)
+
+    async def _serve(self, connection: Any) -> None:
+        self._heard_at = time.monotonic()
+        self._changed.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._receive(connection))
+            group.create_task(self._subscribe(connection))
+            group.create_task(self._ping(connection))
+
+    async def _receive(self, connection: Any) -> None:
+        while True:
+            answer = await connection.read_response(timeout=math.inf)
+            self._heard_at = time.monotonic()
+            if not isinstance(answer, list):
+                continue  # to a ping, with no subscription yet
+            kind, name, *rest = answer
+            if kind == b"message":
+                for listener in self._listeners.get(name, ()):
+                    listener.receive(rest[0])
+            elif kind == b"subscribe":
+                self._confirm(name)
+            elif kind == b"unsubscribe":
+                self._confirmed.discard(name)
+
+    def _confirm(self, name: bytes) -> None:
+        """From here on nothing is missed; what came before stands in the record."""
+        self._confirmed.add(name)
+        for listener in self._listeners.get(name, ()):
+            if listener.is_subscribed.is_set():
+                continue
+            listener.is_subscribed.set()
+            listener.fall_behind()
+
+    async def _subscribe(self, connection: Any) -> None:
+        """Ask for what is listened to, and no longer for the rest: all that changed in one command."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            wanted = set(self._listeners)
+            for command, names in (
+                ("UNSUBSCRIBE", self._asked - wanted),
+                ("SUBSCRIBE", wanted - self._asked),
+            ):
+                if names:
+                    await connection.send_command(command, *names, check_health=False)
+            self._asked = wanted
+
+    async def _ping(self, connection: Any) -> None:
+        while True:
+            await asyncio.sleep(PING_S)
+            if time.monotonic() - self._heard_at > 2 * PING_S:
+                raise TimeoutError("no answer from Redis")
+            await connection.send_command("PING", check_health=False)
+
+
+@asynccontextmanager
+async def open_subscription(client: "Redis") -> AsyncIterator[Subscription]:
+    """A subscription at work."""
+    subscription = Subscription(client)
+    async with asyncio.TaskGroup() as group:
+        keeper = group.create_task(subscription.keep())
+        try:
+            yield subscription
+        finally:
+            keeper.cancel()
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

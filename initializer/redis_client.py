@@ -1,0 +1,94 @@
+"""The connection to Redis: no hidden retries, and what its faults mean."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from initializer.errors import InitializerError
+
+__all__ = ["ANSWER_LIMIT_S", "REDIS_FAULTS", "RedisUnfit", "asking", "examine_redis", "open_redis"]
+
+ANSWER_LIMIT_S = 5
+"""How long an answer may take: a frozen server is no different from a dead one."""
+REDIS_FAULTS = (RedisError, OSError, TimeoutError)
+_POOL_SIZE = 2000  # a run appends one thing at a time, a page reads one; more than that is no use
+
+RUNNING_OUT = "noeviction"
+
+
+class RedisUnfit(InitializerError):
+    """A Redis that would lose runs as it is configured; the message says what to change."""
+
+
+@asynccontextmanager
+async def open_redis(url: str) -> AsyncIterator["Redis"]:
+    """A client of that server; connections are made when they are needed.
+
+    It tries nothing twice: whoever sends a command knows whether it may be sent again.
+    """
+    client = Redis.from_url(
+        url,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=None,  # its own limit is a wait_for, which before 3.12 can swallow a cancellation
+        socket_connect_timeout=ANSWER_LIMIT_S,
+        max_connections=_POOL_SIZE,
+        client_name="project-initializer",
+    )
+    async with client:
+        yield client
+
+
+@asynccontextmanager
+async def asking(fault: type[InitializerError], what: str) -> AsyncIterator[None]:
+    """Raise `fault` for what Redis, or the way to it, does wrong or does not do in time.
+
+    `what` could not be done; whether it has been done all the same is not known.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            yield
+    except REDIS_FAULTS as error:
+        raise fault(f"{what}: {_without_password(str(error)) or 'no answer'}") from error
+
+
+async def examine_redis(client: "Redis") -> list[str]:
+    """What is unwise about the server's configuration, a sentence each.
+
+    Raises `RedisUnfit` where it throws keys away when memory runs out, or cannot be reached. A server
+    that does not show its configuration, as hosted ones do, is taken as it is.
+    """
+    async with asking(RedisUnfit, "REDIS_URL names a server that does not answer"):
+        memory = await client.info("memory")
+        persistence = await client.info("persistence")
+        snapshots = await _configured(client, "save")
+    policy = memory.get("maxmemory_policy", RUNNING_OUT)
+    if policy != RUNNING_OUT:
+        raise RedisUnfit(
+            f"Redis has maxmemory-policy {policy}, which throws away the events of running projects when "
+            f"memory runs out: set it to {RUNNING_OUT}"
+        )
+    if not persistence.get("aof_enabled") and snapshots == "":
+        return [
+            "Redis persists nothing: after its restart, running projects refill it, ended ones lose their log"
+        ]
+    return []
+
+
+async def _configured(client: "Redis", name: str) -> str | None:
+    try:
+        answer = await client.config_get(name)
+    except RedisError:
+        return None  # CONFIG is refused or renamed
+    value = answer.get(name)
+    return None if value is None else str(value)
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/\s@]*@", "//", text)

@@ -1,0 +1,46 @@
+"""The app with steps of a test's own: shell scripts that `run_command` runs, real children with real logs."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.server import ServerProcess
+
+__all__ = ["ScriptedServer", "Speaker"]
+
+
+class ScriptedServer(ServerProcess):
+    """Runs of one step a script, in the order given; `scripts` are by the names of the steps."""
+
+    program = (sys.executable, Path(__file__).with_name("script_steps.py"), "serve")
+
+    def __init__(self, folder: Path, scripts: Mapping[str, str]) -> None:
+        steps = folder / "steps"
+        steps.mkdir()
+        for number, (name, script) in enumerate(scripts.items()):
+            (steps / f"{number}.{name}.sh").write_text(script)
+        super().__init__(folder, {"STEP_SCRIPTS": str(steps)})
+
+
+class Speaker:
+    """A script whose lines a test writes, as the run lasts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._said, self._end = folder / "said", folder / "end"
+        self._said.touch()
+        self.script = (
+            f"tail -n +1 -f {self._said} & speaker=$!\n"
+            f"while [ ! -e {self._end} ]; do sleep 0.01; done\n"
+            "sleep 0.2; kill $speaker; wait $speaker || true\n"
+        )
+        self.count = 0
+
+    def say(self, count: int, text: str = "said {}") -> None:
+        """Say so many lines more; the text holds their number."""
+        with self._said.open("a") as file:
+            file.write("".join(text.format(self.count + number + 1) + "\n" for number in range(count)))
+        self.count += count
+
+    def end(self) -> None:
+        """Let the step end."""
+        self._end.touch()

@@ -1,0 +1,336 @@
+"""What the journal in Redis does when the server, the way to it, or the reader is not as it should be."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from harness.proxy import Relay
+from harness.servers import RedisServer
+from initializer.journal.journal import (
+    AppendRefused,
+    JournalDamaged,
+    JournalRewritten,
+    JournalUnavailable,
+)
+from initializer.journal.redis import RedisJournal, channel_of, open_redis_journal, stream_of
+from initializer.journal.subscription import MAX_HELD_MESSAGES, Listener
+from initializer.model.events import Event, Saving, decode_event
+from initializer.redis_client import RedisUnfit, examine_redis, open_redis
+from model.runs import at, numbered
+
+pytestmark = pytest.mark.anyio
+
+RUN = "a1"
+DEADLINE_S = 20
+
+Following = AsyncGenerator[list[Event], None]
+
+
+def events(count: int, *, first: int = 1, attempt: int = 1) -> list[Event]:
+    return numbered(*(Saving(at=at(n)) for n in range(first, first + count)), attempt=attempt, first=first)
+
+
+@asynccontextmanager
+async def journal_at(url: str) -> AsyncIterator[RedisJournal]:
+    async with open_redis(url) as client, open_redis_journal(client) as journal:
+        yield journal
+
+
+@pytest.fixture
+async def client(anyio_backend: str, redis_url: str) -> AsyncIterator["Redis"]:
+    async with open_redis(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def journal(client: "Redis") -> AsyncIterator[RedisJournal]:
+    async with open_redis_journal(client) as journal:
+        yield journal
+
+
+def follow(journal: RedisJournal, run: str = RUN) -> "aclosing[Following]":
+    return aclosing(journal.follow(run))
+
+
+async def take_upto(following: Following, index: int) -> list[Event]:
+    taken: list[Event] = []
+    async with asyncio.timeout(DEADLINE_S):
+        while not taken or taken[-1].index < index:
+            taken += await anext(following)
+    return taken
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not await condition():  # noqa: ASYNC110 - another process sets no event
+            await asyncio.sleep(0.005)
+
+
+def indexes(of: Sequence[Event]) -> list[int]:
+    return [event.index for event in of]
+
+
+async def test_outsiders_find_stream_and_channel_as_the_contract_says(
+    client: "Redis", journal: RedisJournal
+) -> None:
+    async with client.pubsub() as outsider:
+        await outsider.subscribe("project:a1")
+        assert (await outsider.get_message(timeout=5))["type"] == "subscribe"
+        await journal.append(RUN, events(2), expected_tail=None)
+        with pytest.raises(AppendRefused):
+            await journal.append(RUN, events(1, first=9), expected_tail="1-8")
+        await journal.append(RUN, events(1, first=3, attempt=2), expected_tail="1-2")
+        published = [decode_event((await outsider.get_message(timeout=5))["data"]) for _ in range(3)]
+    assert published == [*events(2), *events(1, first=3, attempt=2)]
+    entries: Any = await client.xrange("project:a1:events")
+    assert [entry_id for entry_id, _ in entries] == [b"1-1", b"1-2", b"2-3"]
+    assert [decode_event(fields[b"event"]) for _, fields in entries] == published
+
+
+async def test_a_new_attempt_undoes_the_expiry(client: "Redis", journal: RedisJournal) -> None:
+    await journal.append(RUN, events(1), expected_tail=None)
+    await journal.retire(RUN, keep_for=timedelta(days=7))
+    assert 604_790 < await client.ttl(stream_of(RUN)) <= 604_800
+    await journal.append(RUN, events(1, first=2, attempt=2), expected_tail="1-1")
+    assert await client.ttl(stream_of(RUN)) == -1
+
+
+async def test_an_answer_that_is_lost_surfaces_and_the_next_append_tells_that_it_had_arrived(
+    redis_url: str, shared_redis: RedisServer
+) -> None:
+    with Relay(shared_redis.port) as relay:
+        async with journal_at(f"redis://127.0.0.1:{relay.port}") as journal:
+            await journal.append(RUN, events(1), expected_tail=None)
+            relay.lose_answers()
+            with pytest.raises(JournalUnavailable):
+                await journal.append(RUN, events(2, first=2), expected_tail="1-1")
+            relay.come_back()
+            with pytest.raises(AppendRefused) as refused:
+                await journal.append(RUN, events(2, first=2), expected_tail="1-1")
+            assert refused.value.tail == "1-3"
+            assert indexes(await journal.read(RUN)) == [1, 2, 3]
+
+
+async def test_hundreds_of_cancelled_operations_mix_no_answers_and_keep_no_connection(
+    client: "Redis", journal: RedisJournal
+) -> None:
+    chance = random.Random(5)
+    runs = [f"r{number}" for number in range(30)]
+
+    async def use(run: str) -> None:
+        for index in range(1, 21):
+            held = await journal.read(run)
+            tail = held[-1].id if held else None
+            first = len(held) + 1
+            assert indexes(held) == list(range(1, first))
+            await journal.append(run, events(1 + index % 3, first=first), expected_tail=tail)
+
+    for _ in range(10):
+        users = [asyncio.ensure_future(use(run)) for run in runs]
+        for user in users:
+            for _turn in range(chance.randrange(12)):
+                await asyncio.sleep(0)
+            user.cancel()
+        for outcome in await asyncio.gather(*users, return_exceptions=True):
+            assert isinstance(outcome, asyncio.CancelledError | AppendRefused | None), outcome
+    for run in runs:
+        held = await journal.read(run)
+        assert indexes(held) == list(range(1, len(held) + 1))
+    pool: Any = client.connection_pool
+    assert not pool._in_use_connections
+
+
+async def test_one_connection_follows_however_many_runs(client: "Redis", journal: RedisJournal) -> None:
+    async with AsyncExitStack() as stack:
+        followers = []
+        for number in range(200):
+            following = await stack.enter_async_context(follow(journal, f"r{number}"))
+            assert await anext(following) == []
+            followers.append(following)
+        assert len(await client.client_list(_type="pubsub")) == 1
+        assert len(await client.pubsub_channels("project:*")) == 200
+        for number, following in enumerate(followers):
+            await journal.append(f"r{number}", events(2), expected_tail=None)
+            assert indexes(await take_upto(following, 2)) == [1, 2]
+
+    async def is_unsubscribed() -> bool:
+        return not await client.pubsub_channels("project:*")
+
+    await until(is_unsubscribed)
+
+
+async def test_a_message_that_was_lost_is_read_from_the_stream_when_the_next_one_comes(
+    client: "Redis", journal: RedisJournal
+) -> None:
+    async with follow(journal) as following:
+        await journal.append(RUN, events(1), expected_tail=None)
+        await take_upto(following, 1)
+        await client.xadd(
+            stream_of(RUN), {"event": b'{"type":"saving","id":"1-2","at":"2026-01-01T10:00:02Z"}'}, "1-2"
+        )
+        await journal.append(RUN, events(1, first=3), expected_tail="1-2")
+        assert indexes(await take_upto(following, 3)) == [2, 3]
+
+
+async def test_the_tail_published_again_brings_a_lost_last_message_and_nothing_twice(
+    client: "Redis", journal: RedisJournal
+) -> None:
+    async with follow(journal) as following:
+        await journal.append(RUN, events(1), expected_tail=None)
+        await take_upto(following, 1)
+        last = b'{"type":"saving","id":"1-2","at":"2026-01-01T10:00:02Z"}'
+        await client.xadd(stream_of(RUN), {"event": last}, "1-2")
+        for _ in range(3):
+            await client.publish(channel_of(RUN), last)
+        await journal.append(RUN, events(1, first=3), expected_tail="1-2")
+        assert indexes(await take_upto(following, 3)) == [2, 3]
+
+
+async def test_a_follower_that_lags_holds_little_and_misses_nothing(journal: RedisJournal) -> None:
+    async with follow(journal) as following:
+        await anext(following)
+        tail = None
+        for batch in range(40):
+            await journal.append(RUN, events(50, first=batch * 50 + 1), expected_tail=tail)
+            tail = f"1-{batch * 50 + 50}"
+        (listener,) = next(iter(journal._subscription._listeners.values()))
+        async with asyncio.timeout(DEADLINE_S):
+            while not listener.is_behind:  # noqa: ASYNC110 - it sets its event for each message
+                await asyncio.sleep(0.005)
+        assert not listener._messages
+        assert indexes(await take_upto(following, 2000)) == list(range(1, 2001))
+
+
+def test_a_listener_gives_up_what_it_holds_rather_than_holding_more() -> None:
+    listener = Listener()
+    assert listener.is_behind
+    listener.take()
+    for _ in range(MAX_HELD_MESSAGES):
+        listener.receive(b"x")
+    assert not listener.is_behind
+    listener.receive(b"x")
+    assert listener.is_behind
+    assert listener.take() == []
+    listener.receive(b"y")
+    assert listener.take() == [b"y"]
+
+
+async def test_a_subscription_that_is_cut_comes_back_by_itself_and_nothing_is_missed(
+    client: "Redis", journal: RedisJournal
+) -> None:
+    async with follow(journal) as following, follow(journal, "b2") as other:
+        assert await anext(following) == await anext(other) == []
+        for index in range(1, 31):
+            if index % 5 == 0:
+                await client.client_kill_filter(_type="pubsub")
+            await journal.append(
+                RUN, events(1, first=index), expected_tail=f"1-{index - 1}" if index > 1 else None
+            )
+        assert indexes(await take_upto(following, 30)) == list(range(1, 31))
+        await journal.append("b2", events(1), expected_tail=None)
+        assert indexes(await take_upto(other, 1)) == [1]
+
+
+async def test_without_its_server_everything_is_unavailable_and_afterwards_all_is_there(
+    redis_server: RedisServer,
+) -> None:
+    async with journal_at(redis_server.url) as journal, follow(journal) as following:
+        await journal.append(RUN, events(2), expected_tail=None)
+        await take_upto(following, 2)
+        redis_server.kill()
+        with pytest.raises(JournalUnavailable):
+            await anext(following)
+        for operation in (
+            journal.append(RUN, events(1, first=3), expected_tail="1-2"),
+            journal.read(RUN),
+            journal.retire(RUN, keep_for=timedelta(days=1)),
+        ):
+            with pytest.raises(JournalUnavailable, match=f"the journal of run {RUN} cannot be"):
+                await operation
+        redis_server.start()
+        await journal.append(RUN, events(1, first=3), expected_tail="1-2")
+        async with follow(journal) as again:
+            assert indexes(await take_upto(again, 3)) == [1, 2, 3]
+            await journal.append(RUN, events(1, first=4), expected_tail="1-3")
+            assert indexes(await take_upto(again, 4)) == [4]
+
+
+async def test_a_follower_of_what_another_attempt_wrote_anew_is_told_so(
+    client: "Redis", journal: RedisJournal
+) -> None:
+    async with follow(journal) as following:
+        await journal.append(RUN, events(5), expected_tail=None)
+        await take_upto(following, 5)
+        await client.delete(stream_of(RUN))
+        await journal.append(RUN, events(2), expected_tail=None)
+        await journal.append(RUN, events(1, first=3, attempt=2), expected_tail="1-2")
+        with pytest.raises(JournalRewritten):
+            await take_upto(following, 6)
+
+
+async def test_a_follower_of_what_its_owner_appends_again_sees_nothing_twice(
+    client: "Redis", journal: RedisJournal
+) -> None:
+    async with follow(journal) as following:
+        await journal.append(RUN, events(5), expected_tail=None)
+        await take_upto(following, 5)
+        await client.delete(stream_of(RUN))
+        await client.client_kill_filter(_type="pubsub")
+        await journal.append(RUN, events(7), expected_tail=None)
+        assert indexes(await take_upto(following, 7)) == [6, 7]
+
+
+async def test_without_memory_nothing_is_added_and_nothing_is_published(
+    redis_server: RedisServer,
+) -> None:
+    async with journal_at(redis_server.url) as journal, follow(journal) as following:
+        await journal.append(RUN, events(1), expected_tail=None)
+        await take_upto(following, 1)
+        redis_server.ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(JournalUnavailable, match="memory"):
+            await journal.append(RUN, events(3, first=2), expected_tail="1-1")
+        assert indexes(await journal.read(RUN)) == [1]
+        redis_server.ask("CONFIG", "SET", "maxmemory", "0")
+        await journal.append(RUN, events(3, first=2), expected_tail="1-1")
+        assert indexes(await take_upto(following, 4)) == [2, 3, 4]
+
+
+async def test_something_else_in_the_place_of_a_journal_is_damage(
+    client: "Redis", journal: RedisJournal
+) -> None:
+    await client.set(stream_of(RUN), "text")
+    with pytest.raises(JournalDamaged):
+        await journal.read(RUN)
+    with pytest.raises(JournalDamaged):
+        await journal.append(RUN, events(1), expected_tail=None)
+    await client.delete(stream_of(RUN))
+    await client.xadd(stream_of(RUN), {"event": b"no event"}, "1-1")
+    with pytest.raises(JournalDamaged):
+        await journal.read(RUN)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+async def test_a_redis_that_throws_keys_away_is_refused(redis_server: RedisServer, policy: str) -> None:
+    async with open_redis(redis_server.url) as client:
+        assert await examine_redis(client) == []
+        await client.config_set("maxmemory-policy", policy)
+        with pytest.raises(RedisUnfit, match=f"{policy}.*set it to noeviction"):
+            await examine_redis(client)
+
+
+async def test_a_redis_that_persists_nothing_is_warned_of(client: "Redis") -> None:
+    assert ["persists nothing" in warning for warning in await examine_redis(client)] == [True]
+
+
+async def test_a_redis_that_is_not_there_is_refused_without_its_password(redis_server: RedisServer) -> None:
+    redis_server.kill()
+    async with open_redis(redis_server.url.replace("://", "://:secret@")) as client:
+        with pytest.raises(RedisUnfit, match="REDIS_URL names a server that does not answer") as unfit:
+            await examine_redis(client)
+    assert "secret" not in str(unfit.value)

@@ -1,0 +1,135 @@
+"""What the projects table does when PostgreSQL, or the way to it, is not as it should be."""
+
+import asyncio
+import random
+
+import pytest
+from harness.proxy import Relay
+from harness.servers import PostgresServer
+from model.runs import PIPELINE, at, numbered, project_of
+
+from initializer.model.events import Reason, Started, StepFailed
+from initializer.model.progress import Status, fold
+from initializer.model.summary import Summary, summarise
+from initializer.projects.database import DatabaseUnavailable, open_database
+from initializer.projects.projects import Projects
+
+pytestmark = pytest.mark.anyio
+
+DEADLINE_S = 30
+
+
+def summary() -> Summary:
+    started = Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE)
+    failed = StepFailed(at=at(2), step="create_repo", duration_ms=900, error="no")
+    return summarise(fold(PIPELINE, numbered(started, failed)), completed_at=at(7), digest="d")
+
+
+async def finish(projects: Projects, run: str) -> bool:
+    return await projects.finish(run, attempt=1, status=Status.FAILED, summary=summary(), error="no")
+
+
+def through(relay: Relay, url: str) -> str:
+    host, _, database = url.rpartition("/")
+    return f"{host.rpartition(':')[0]}:{relay.port}/{database}"
+
+
+async def test_json_is_kept_as_jsonb(postgres_url: str, shared_postgres: PostgresServer) -> None:
+    async with open_database(postgres_url) as database:
+        projects = Projects(database)
+        await projects.add(project_of("a1"), idempotency_key="k")
+        assert await finish(projects, "a1")
+    types = shared_postgres.sql(
+        "SELECT DISTINCT jsonb_typeof(parameters), jsonb_typeof(initialization_summary) FROM projects",
+        database=postgres_url.rpartition("/")[2],
+    )
+    assert types == "object|object"
+
+
+async def test_an_end_whose_answer_is_lost_after_the_commit_lands_once(
+    postgres_url: str, shared_postgres: PostgresServer
+) -> None:
+    name = postgres_url.rpartition("/")[2]
+    with Relay(shared_postgres.port) as relay:
+        async with open_database(through(relay, postgres_url), pool_size=1) as database:
+            projects = Projects(database)
+            for run in ("a1", "b2"):
+                await projects.add(project_of(run), idempotency_key=run)
+            assert await finish(projects, "b2")  # from here on the statement is known to both sides
+            relay.lose_answers()
+            with pytest.raises(DatabaseUnavailable):
+                await finish(projects, "a1")
+            written = "SELECT status, xmin FROM projects WHERE id = 'a1'"
+            assert shared_postgres.sql(written, database=name).startswith("failed|")
+            relay.come_back()
+            assert await finish(projects, "a1")
+            row = await projects.get("a1")
+    assert row is not None
+    assert (row.status, row.summary) == (Status.FAILED, summary())
+
+
+async def test_hundreds_of_cancelled_operations_leak_no_connection(
+    postgres_url: str, shared_postgres: PostgresServer
+) -> None:
+    chance = random.Random(3)
+    name = postgres_url.rpartition("/")[2]
+    async with asyncio.timeout(DEADLINE_S):
+        async with open_database(postgres_url, pool_size=3) as database:
+            projects = Projects(database)
+            for batch in range(20):
+                operations = [
+                    asyncio.ensure_future(
+                        projects.add(project_of(f"r{batch}-{n}"), idempotency_key=f"r{batch}-{n}")
+                        if n % 2
+                        else projects.find(search="project")
+                    )
+                    for n in range(20)
+                ]
+                for operation in operations:
+                    for _ in range(chance.randrange(20)):
+                        await asyncio.sleep(0)
+                    operation.cancel()
+                    operation.cancel()
+                await asyncio.gather(*operations, return_exceptions=True)
+            found = await asyncio.gather(*(projects.find() for _ in range(30)))  # ten times the pool
+            assert len({page.total for page in found}) == 1
+            states = shared_postgres.sql("SELECT state FROM pg_stat_activity", database=name).split()
+            assert "transaction" not in states
+            held = shared_postgres.sql(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()", database=name
+            )
+            assert int(held) <= 3 + 1  # and this one
+
+
+async def test_a_statement_that_takes_too_long_is_unavailable_and_harms_no_other(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("initializer.projects.database.COMMAND_TIMEOUT_S", 0.3)
+    async with open_database(postgres_url, pool_size=1) as database:
+        with pytest.raises(DatabaseUnavailable):
+            await database.fetch_val("SELECT pg_sleep(30)")
+        assert await database.fetch_val("SELECT 1") == 1
+
+
+async def test_a_postgresql_that_is_stopped_and_started_again_is_unavailable_in_between(
+    postgres_server: PostgresServer,
+) -> None:
+    async with open_database(postgres_server.new_database()) as database:
+        projects = Projects(database)
+        await projects.add(project_of("a1"), idempotency_key="k")
+        postgres_server.stop()
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                await finish(projects, "a1")
+        postgres_server.start()
+        async with asyncio.timeout(DEADLINE_S):
+            while True:  # a connection from before may fail once
+                try:
+                    assert await finish(projects, "a1")
+                except DatabaseUnavailable:
+                    await asyncio.sleep(0)
+                else:
+                    break
+        row = await projects.get("a1")
+    assert row is not None
+    assert row.status is Status.FAILED

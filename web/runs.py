@@ -1,0 +1,31 @@
+"""What handlers begin with: the project that an address names, and where its run stands."""
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from initializer.access import Action
+from initializer.model.progress import fold
+from initializer.projects.projects import ProjectRow
+from web.room import RunView
+from web.security import authorize
+from web.state import services
+
+__all__ = ["row_asked", "view_of"]
+
+
+async def row_asked(request: Request) -> ProjectRow:
+    """The project of the address, if the request may view it. Raises `HTTPException` 403 or 404."""
+    row = await services(request).projects.get(request.path_params["id"])
+    if row is None:
+        raise HTTPException(404, "There is no project with this address.")
+    authorize(request, Action.VIEW, row.project)
+    return row
+
+
+async def view_of(request: Request, row: ProjectRow) -> RunView:
+    """What a panel shows of the run now: a fold of its journal."""
+    parts = services(request)
+    events = await parts.journal.read(row.project.id)
+    progress = fold(row.project.parameters.pipeline, events)
+    position = None if progress.index else parts.engine.position(row.project.id)
+    return RunView(progress=progress, position=position)
