@@ -8,6 +8,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -52,16 +53,19 @@ class Pages:
     def routes(self) -> list[Route]:
         """Where they are served."""
         limit = Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
+        packed = [
+            Middleware(GZipMiddleware, minimum_size=1000)
+        ]  # a page holds no secret
         return [
-            Route("/", self.projects),
+            Route("/", self.projects, middleware=packed),
             Route("/projects", self.create, methods=["POST"], middleware=[limit]),
-            Route("/projects/new", self.new),
+            Route("/projects/new", self.new, middleware=packed),
             Route("/projects/new/slug", self.slug),
-            Route("/projects/new/preview", self.preview),
-            Route("/projects/rows", self.rows),
-            Route("/projects/{id}", self.project),
-            Route("/projects/{id}/live", self.frame),
-            Route("/git/{slug}.git", self.repository),
+            Route("/projects/new/preview", self.preview, middleware=packed),
+            Route("/projects/rows", self.rows, middleware=packed),
+            Route("/projects/{id}", self.project, middleware=packed),
+            Route("/projects/{id}/live", self.frame, middleware=packed),
+            Route("/git/{slug}.git", self.repository, middleware=packed),
         ]
 
     async def projects(self, request: Request) -> Response:

@@ -195,7 +195,7 @@ class Rendering:
         }
 
     def _log_change(self, step: StepProgress, after: int) -> str:
-        """Rows are appended and as many old ones removed; where all are new, the log is replaced."""
+        """Old rows are removed and as many appended; where all are new, the log is replaced."""
         rows = [row for row in step.log if row.index > after]
         if not rows:
             return ""
@@ -209,7 +209,8 @@ class Rendering:
         appended = _partial(selector, "beforeend", html) + counted
         if len(step.log) < LOG_TAIL_ROWS:
             return appended
-        return appended + _delete(f"{selector} > li:nth-last-child(n+{LOG_TAIL_ROWS + 1})")
+        kept = LOG_TAIL_ROWS - len(rows)  # htmx looks for its targets before it swaps any
+        return _delete(f"{selector} > li:nth-last-child(n+{kept + 1})") + appended
 
 
 def _step_titles(project: Project) -> dict[str, str]:

@@ -100,7 +100,8 @@ class Runner:
         folder = self._work_folder / f"{attempt.project.id}-{attempt.attempt}"
         forge = self._forges[attempt.project.parameters.forge]
         try:
-            return await step.run(RunContext(attempt, step=step.name, forge=forge, folder=folder))
+            context = RunContext(attempt, step=step.name, forge=forge, folder=folder / step.name)
+            return await step.run(context)
         finally:
             if folder.exists():
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -56,6 +56,7 @@
     for (const row of [...rows.children]) if (row.value > lines(log)) row.remove(); // a frame brings them again
     rows.id = following(log);
     log.scrollTop = 0;
+    part(log, ".log-new").hidden = true;
     if (old.length) {
       const made = await fetchRows(log, "");
       if (!made && old.at(-1).isConnected) {
@@ -116,10 +117,22 @@
   }, { capture: true, passive: true });
 
   // Selected lines, and one that has the focus, stay in the page.
+  let chosen = null; // the last lines selected
+  const selected = new Set(); // logs that stand still for nothing else
   document.addEventListener("selectionchange", () => {
     const log = getSelection().anchorNode?.parentElement?.closest(".log-box > .log");
-    if (log && isHeld(log)) standStill(log);
-    else for (const [each] of still) if (each.scrollTop > -8 && !isHeld(each) && !marked) newer(each);
+    if (log && isHeld(log)) {
+      const range = getSelection().getRangeAt(0);
+      chosen = { log, range: [range.startContainer, range.startOffset, range.endContainer, range.endOffset] };
+      if (!still.has(log)) selected.add(log);
+      return standStill(log);
+    }
+    if (chosen?.log.isConnected) chosen = null;
+    for (const each of selected) {
+      if (isHeld(each)) continue;
+      selected.delete(each);
+      if (each.scrollTop > -8) follow(each);
+    }
   });
   document.addEventListener("focusin", ({ target }) => {
     if (target.matches(".log-box li")) standStill(target.closest(".log"));
@@ -183,7 +196,7 @@
   document.addEventListener("keydown", (event) => {
     const log = event.target.closest?.(".log-box > .log");
     if (!log || event.altKey || event.ctrlKey || event.metaKey) return;
-    const row = event.target.closest("li");
+    const row = event.target.closest(".log li");
     const visible = () => [...list(log).children].find((each) => each.id && each.getBoundingClientRect().top >= log.getBoundingClientRect().top);
     const to = { Enter: row ?? visible(), ArrowDown: row?.nextElementSibling, ArrowUp: row?.previousElementSibling, Escape: row && log }[event.key];
     if (!to) return;
@@ -250,9 +263,6 @@
   };
   // The panel gave way to the summary: a log that is read goes over into it as it is.
   const moveOn = (log, position) => {
-    const selection = getSelection();
-    const range = selection.rangeCount && log.contains(selection.anchorNode) ? selection.getRangeAt(0) : null;
-    const held = range && [range.startContainer, range.startOffset, range.endContainer, range.endOffset];
     still.delete(log);
     const place = document.querySelector(`details[data-step="${CSS.escape(details(log)?.dataset.step ?? "")}"]`);
     if (!place || !details(log).open) return false;
@@ -260,7 +270,7 @@
     place.open = true;
     log.scrollTop = position;
     still.set(log, position);
-    if (held) selection.setBaseAndExtent(...held);
+    if (chosen?.log === log) getSelection().setBaseAndExtent(...chosen.range);
     fetchRows(log, `after=${last(list(log))}`).then(refresh); // how many lines there are in the end
     return true;
   };

@@ -105,9 +105,7 @@ def test_steps_are_reached_by_letters_and_the_focus_stays_through_updates(
     assert state_at_the_end(page) == "active"
 
 
-def test_the_help_names_the_shortcuts_and_can_turn_them_off(
-    server: ServerProcess, visitors: Visitors
-) -> None:
+def test_the_help_names_the_shortcuts_and_turns_them_off(server: ServerProcess, visitors: Visitors) -> None:
     server.wait_for_end(server.create("One"))
     page = visitors.open(server.url)
     page.keyboard.press("?")

@@ -9,6 +9,7 @@ from websockets.sync.client import connect
 
 from harness.forms import filled_form
 from harness.server import ServerProcess
+from harness.waiting import wait_for
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&amp;{{7*7}}"
 
@@ -160,7 +161,7 @@ def test_an_error_of_the_server_shows_no_more_than_a_sentence(server: ServerProc
     assert "Traceback" not in answer.text
     assert "never" not in answer.text
     assert "content-security-policy" in answer.headers
-    assert "Traceback" in server.stderr
+    wait_for(lambda: "Traceback" in server.stderr, "the stack trace in the log")
 
 
 def test_nothing_is_kept_in_cookies(site: ServerProcess) -> None:
