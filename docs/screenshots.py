@@ -1,7 +1,7 @@
 """Takes the README's pictures from the real app: `make screenshots`.
 
-Starts the app in a folder of its own, creates a project through the form in headless Chromium, and takes the live
-run and the summary as they are, light and dark.
+Starts the app in a folder of its own, creates a project through the form in headless Chromium, and takes the
+live run and the summary as they are, light and dark.
 """
 
 import os
@@ -31,7 +31,9 @@ def served() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         environ = {**os.environ, "DATA_DIR": folder, "PORT": str(port)}
         program = [sys.executable, "-c", "from web.cli import main; main()", "serve"]
-        with subprocess.Popen(program, env=environ, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
+        with subprocess.Popen(
+            program, env=environ, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE
+        ) as server:
             assert server.stdout is not None
             server.stdout.readline()  # it is bound now, and answers once it is ready
             url = f"http://localhost:{port}"

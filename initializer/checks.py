@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from initializer.errors import InitializerError
 from initializer.forges.git import MINIMUM_GIT
 from initializer.settings import BadSetting, Settings
 
-__all__ = ["CheckFailed", "Finding", "bind", "check_git", "examine", "hold_data_folder"]
+__all__ = ["CheckFailed", "Finding", "bind", "check_database", "check_git", "examine", "hold_data_folder"]
 
 
 class CheckFailed(InitializerError):
@@ -29,7 +30,12 @@ def check_git() -> str:
     program = shutil.which("git")
     if program is None:
         raise CheckFailed("git is not installed: install it, for example with: apt-get install git")
-    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10)
+    try:
+        answer = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CheckFailed(f"git at {program} cannot be started: {error}") from error
     found = re.search(r"\d+(\.\d+)+", answer.stdout)
     version = tuple(map(int, found.group().split(".")[:2])) if found else (0, 0)
     if version < MINIMUM_GIT:
@@ -62,6 +68,15 @@ def hold_data_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_database(url: str) -> None:
+    """Raises `CheckFailed` where the SQLite file of `DATABASE_URL` cannot be opened, or is something else."""
+    try:
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=5)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        raise CheckFailed(f"DATABASE_URL {url} cannot be opened: {error}") from error
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -105,6 +120,7 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
 
 def _examine_data(settings: Settings) -> str:
     with hold_data_folder(settings.data_dir):
+        check_database(settings.database_url)
         return f"DATA_DIR {settings.data_dir} can be written"
 
 

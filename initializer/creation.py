@@ -125,7 +125,7 @@ def name_problem(name: str) -> str:
         return "Give the project a name."
     if len(name) > MAX_NAME_CHARACTERS or not slug:
         return f"A name has {NAME_RULE}"
-    if not is_storable(name) or "\n" in name or "\r" in name:
+    if not _is_one_line(name):
         return "The name holds a control character; type it again."
     if slug in RESERVED_SLUGS:
         return f"{slug} is reserved for the platform itself; choose another name."
@@ -135,9 +135,14 @@ def name_problem(name: str) -> str:
 def _description_problem(description: str) -> str:
     if len(description.strip()) > MAX_DESCRIPTION_CHARACTERS:
         return f"A description has at most {MAX_DESCRIPTION_CHARACTERS} characters."
-    if not is_storable(description) or "\n" in description or "\r" in description:
+    if not _is_one_line(description):
         return "A description is one line of text."
     return ""
+
+
+def _is_one_line(text: str) -> bool:
+    """Whether it is text that somebody typed: no controls, no escapes, nothing that was no UTF-8 (U+FFFD)."""
+    return is_storable(text) and not set("\n\r\t\x1b\ufffd").intersection(text)
 
 
 def _environments_problem(environments: tuple[str, ...]) -> str:

@@ -37,5 +37,6 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what clients send
     for chatty in ("alembic", "aiosqlite", "asyncio", "databases"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

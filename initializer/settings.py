@@ -94,8 +94,12 @@ def _level(name: str, text: str) -> str:
 
 
 def _url(name: str, text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port above 65535
+        is_address = False
+    if not is_address or parts.query or parts.fragment:
         raise BadSetting(name, f"is {text!r}; it takes an address such as https://projects.example.com")
     if parts.path.strip("/"):
         raise BadSetting(name, f"is {text!r}; the app is served at the root of a host, without a path")

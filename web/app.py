@@ -70,6 +70,7 @@ def create_app(settings: Settings) -> Starlette:
                 open_inline_engine(runner.run, max_concurrent_runs=settings.max_concurrent_runs) as engine,
                 open_hub(journal=journal, projects=projects, engine=engine, rendering=rendering) as hub,
             ):
+                await asyncio.to_thread(forge.clear_unfinished)
                 await recover(projects, engine)
                 creation = Creation(
                     projects=projects,

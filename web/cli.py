@@ -11,7 +11,11 @@ from web.serve import serve
 
 __all__ = ["main"]
 
-cli = typer.Typer(help="Creates projects for real and shows every step live.", no_args_is_help=True)
+cli = typer.Typer(
+    help="Creates projects for real and shows every step live.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 
 
 @cli.command("serve")

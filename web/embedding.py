@@ -25,7 +25,11 @@ class Embedding:
     def __init__(self, rendering: Rendering, *, origins: Sequence[str], public_url: str) -> None:
         self._rendering = rendering
         self._public_url = public_url
-        self._sharing = [Middleware(CORSMiddleware, allow_origins=origins, allow_headers=["*"])]
+        self._sharing = [
+            Middleware(
+                CORSMiddleware, allow_origins=origins, allow_headers=["*"], expose_headers=["HX-Reswap"]
+            )
+        ]
 
     def routes(self) -> list[Route]:
         """Where they are served."""
@@ -58,11 +62,14 @@ class Embedding:
     def _fragment(self, request: Request, html: str, *, is_final: bool) -> Response:
         """The fragment; with `poll` in the address, within an element that asks again until the end."""
         interval_s = _poll_interval(request)
-        if interval_s and not is_final:
+        headers = dict(_FRESH)
+        if is_final:
+            headers["hx-reswap"] = "outerHTML"  # what asked is gone, and with it its clock
+        elif interval_s:
             own = self._public_url if "origin" in request.headers else ""  # asked by a page of another origin
             url = f"{own}{request.url.path}?{request.url.query}"
             html = self._rendering.polling(html, url=url, interval_s=interval_s)
-        return HTMLResponse(html, headers=_FRESH)
+        return HTMLResponse(html, headers=headers)
 
 
 def _poll_interval(request: Request) -> int | None:

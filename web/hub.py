@@ -74,6 +74,11 @@ class Hub:
                 self._forget(run, opened)
                 opened.reader.cancel()
 
+    def view(self, run: str) -> RunView | None:
+        """What the viewers of a run are shown now; None where nobody watches."""
+        opened = self._rooms.get(run)
+        return opened.room.shown if opened and opened.is_read.is_set() else None
+
     def close(self) -> None:
         """Stop all readers; who still watches is sent away."""
         for run, opened in list(self._rooms.items()):

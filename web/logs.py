@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from initializer.access import Action
 from initializer.journal.journal import Journal
 from initializer.model.events import Log
 from initializer.model.progress import LOG_TAIL_ROWS, LogRow
@@ -19,7 +18,7 @@ from initializer.projects.projects import ProjectRow
 from web.log_search import MAX_QUERY_CHARACTERS, Found, search
 from web.log_text import plain
 from web.rendering import Rendering
-from web.security import authorize
+from web.runs import row_asked
 from web.state import services
 
 __all__ = ["Logs", "Shelf"]
@@ -50,7 +49,7 @@ class Logs:
 
     async def text(self, request: Request) -> Response:
         """Every line as text, also while the run lasts; of one `step`, its lines alone."""
-        row, step = await self._row(request), request.query_params.get("step")
+        row, step = await row_asked(request), request.query_params.get("step")
         log = await self._open(request, row)
         name = row.project.slug
         if step is not None:
@@ -69,7 +68,7 @@ class Logs:
 
         To htmx and log.js as a fragment, to others as a page.
         """
-        row, step = await self._row(request), request.path_params["step"]
+        row, step = await row_asked(request), request.path_params["step"]
         log = await self._open(request, row)
         self._check_step(row, log, step)
         html = self._rendering.log_rows(
@@ -83,7 +82,7 @@ class Logs:
 
     async def search(self, request: Request) -> Response:
         """The lines of all steps that hold `q`."""
-        row = await self._row(request)
+        row = await row_asked(request)
         query = request.query_params.get("q", "")[:MAX_QUERY_CHARACTERS]
         found = Found()
         if query.strip():
@@ -94,13 +93,6 @@ class Logs:
         return _html(
             self._rendering.hits(row.project, query, found, is_fragment="hx-request" in request.headers)
         )
-
-    async def _row(self, request: Request) -> ProjectRow:
-        row = await services(request).projects.get(request.path_params["id"])
-        if row is None:
-            raise HTTPException(404, "There is no project with this address.")
-        authorize(request, Action.VIEW, row.project)
-        return row
 
     async def _open(self, request: Request, row: ProjectRow) -> RunLog:
         return await self._shelf.open(services(request).journal, row)

@@ -53,9 +53,7 @@ class Pages:
     def routes(self) -> list[Route]:
         """Where they are served."""
         limit = Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
-        packed = [
-            Middleware(GZipMiddleware, minimum_size=1000)
-        ]  # a page holds no secret
+        packed = [Middleware(GZipMiddleware, minimum_size=1000)]  # a page holds no secret
         return [
             Route("/", self.projects, middleware=packed),
             Route("/projects", self.create, methods=["POST"], middleware=[limit]),

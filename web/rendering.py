@@ -291,8 +291,9 @@ def _sentence(row: ProjectRow) -> str:
         case Status.ACTIVE:
             return f"The project is ready. All {len(row.summary.steps)} steps took {took}."
         case Status.FAILED:
-            failed = next(step for step in row.summary.steps if step.step == row.summary.failed_step)
-            return f"The run failed at “{failed.title}” after {took}."
+            failed = [step.title for step in row.summary.steps if step.step == row.summary.failed_step]
+            where = f" at “{failed[0]}”" if failed else ""
+            return f"The run failed{where} after {took}."
         case _:
             return f"The run was cancelled after {took}."
 

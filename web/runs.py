@@ -23,8 +23,11 @@ async def row_asked(request: Request) -> ProjectRow:
 
 
 async def view_of(request: Request, row: ProjectRow) -> RunView:
-    """What a panel shows of the run now: a fold of its journal."""
+    """What a panel shows of the run now: what its room holds, else a fold of its journal."""
     parts = services(request)
+    watched = parts.hub.view(row.project.id)
+    if watched is not None:
+        return watched
     events = await parts.journal.read(row.project.id)
     progress = fold(row.project.parameters.pipeline, events)
     position = None if progress.index else parts.engine.position(row.project.id)

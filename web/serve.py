@@ -5,7 +5,7 @@ import sys
 
 import uvicorn
 
-from initializer.checks import bind, check_git, hold_data_folder
+from initializer.checks import bind, check_database, check_git, hold_data_folder
 from initializer.settings import Settings, is_loopback
 from web.app import create_app
 
@@ -18,6 +18,7 @@ def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises `CheckFailed` where the machine is not as it must be."""
     check_git()
     with hold_data_folder(settings.data_dir), bind(settings) as bound:
+        check_database(settings.database_url)
         _greet(settings, bound)
         config = uvicorn.Config(
             create_app(settings),

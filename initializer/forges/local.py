@@ -94,6 +94,10 @@ class LocalForge:
         """See `Forge`."""
         return await self._has_mark(repository_path(self._folder, slug), _SHARED_MARK)
 
+    def clear_unfinished(self) -> None:
+        """Remove what a killed process left half made. Only for a process that knows itself alone."""
+        shutil.rmtree(self._folder / _UNFINISHED, ignore_errors=True)
+
     def remote(self, slug: str) -> str:
         """See `Forge`: a file URL, so that git uses its transport and not its short cut of linking files."""
         return repository_path(self._folder, slug).as_uri()

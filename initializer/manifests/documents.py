@@ -77,8 +77,8 @@ def _refuse_excess(events: Iterator[Any]) -> None:
             raise DocumentError(f"has more than {MAX_NODES:,} nodes")
 
 
-# Readers written in Go, and those of YAML 1.2, take neither times nor words such as `on` for more than text: it
-# is a key in the workflows of several CI systems.
+# Readers written in Go, and those of YAML 1.2, take neither times nor words such as `on` for more than text:
+# it is a key in the workflows of several CI systems.
 _RESOLVED_OTHERWISE = frozenset({"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool"})
 
 

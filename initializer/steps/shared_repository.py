@@ -17,6 +17,8 @@ __all__ = ["MARK_FILE", "change_shared", "clear_folder", "is_own_folder", "refus
 MARK_FILE = ".initializer-project"
 """Holds the id of the project that a folder belongs to. No GitOps tool reads it: it is no YAML."""
 MAX_TRIES = 60
+MAX_REFUSALS_UNMOVED = 3
+"""A push may lose against one that has not landed yet; refused more often than this, it is not a race."""
 MAX_WAIT_S = 2.0
 _random = random.SystemRandom()
 
@@ -33,6 +35,7 @@ async def change_shared(
     clone = context.work_folder / "shared"
     git = await git_of(context).clone(context.forge.remote(GITOPS_SLUG), clone, is_shallow=True)
     own = clone / folder
+    refusals_unmoved = 0  # in a row, without another run having got on
     for tries in range(1, MAX_TRIES + 1):
         old, was_there = await git.head(), own.exists()
         change(own)
@@ -45,11 +48,12 @@ async def change_shared(
         try:
             await git.push(old=old)
         except PushRefused as refused:
-            if tries == MAX_TRIES:
+            await _catch_up(git)
+            refusals_unmoved = refusals_unmoved + 1 if await git.head() == old else 0
+            if refusals_unmoved == MAX_REFUSALS_UNMOVED or tries == MAX_TRIES:
                 raise
             context.log(f"Another run pushed at the same moment (try {tries}): {refused}")
             await asyncio.sleep(_random.uniform(0, min(MAX_WAIT_S, 0.05 * 2**tries)))
-            await _catch_up(git)
         else:
             return commit
     raise AssertionError("unreachable")

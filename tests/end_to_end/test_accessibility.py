@@ -67,8 +67,9 @@ def check(page: Page, what: str) -> None:
 
 
 def open_details(page: Page) -> None:
-    for each in page.locator("details:not([open]) > summary").all():
-        each.click()
+    closed = page.locator("details:not([open]) > summary")
+    closed.first.wait_for()
+    closed.evaluate_all("all => all.forEach((each) => each.click())")
 
 
 def test_axe_finds_nothing_on_any_page_in_any_state_and_look(places: Places, visitors: Visitors) -> None:

@@ -1,4 +1,4 @@
-"""A run on a page of somebody else, by the line of docs/embedding.md: of an allowed origin, and of another."""
+"""A run on a page of somebody else, by the line of docs/embedding.md: of an allowed origin and of another."""
 
 import threading
 from collections.abc import Iterator

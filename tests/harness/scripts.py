@@ -31,7 +31,7 @@ class Speaker:
         self.script = (
             f"tail -n +1 -f {self._said} & speaker=$!\n"
             f"while [ ! -e {self._end} ]; do sleep 0.01; done\n"
-            "sleep 0.2; kill $speaker; wait $speaker || true\n"
+            "sleep 0.2; { kill $speaker; wait $speaker; } 2>/dev/null || true\n"
         )
         self.count = 0
 
