@@ -17,7 +17,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test test-sql lint format lock chromium servers
+.PHONY: run test test-sql bench screenshots lint format lock chromium servers
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -29,6 +29,14 @@ test: $(DEVELOPING) chromium servers
 # The queries of docs/sql.md with 100,000 rows on both databases; `make test` takes 4,000.
 test-sql: $(DEVELOPING) servers
 	@SQL_ROWS=100000 $(BIN)/python -m pytest tests/projects/test_sql.py
+
+# The figures of docs/performance.md, and the pictures of the README, from this checkout.
+bench: $(DEVELOPING) chromium
+	@$(BIN)/python -m benchmarks.empty_runs
+	@$(BIN)/python -m benchmarks.latency
+
+screenshots: $(DEVELOPING) chromium
+	@$(BIN)/python docs/screenshots.py
 
 lint: $(DEVELOPING)
 	@$(BIN)/ruff check .

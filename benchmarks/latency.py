@@ -1,9 +1,9 @@
 """From an event to the browser: `python -m benchmarks.latency`.
 
-One process serves the app's own socket, hub and page over a journal on disk; this process appends progress and
+One process serves the app's own socket, hub and page over a journal on disk; it also appends progress and
 log events at a steady rate and stamps each with the wall clock of this machine. A WebSocket client and a page
-in headless Chromium note when they have each event: the client when the text has come, the page when the DOM
-shows its index (a MutationObserver). So the figures hold journal, hub, tick, rendering, socket, and in the
+in headless Chromium note when they have each event: the client when the text has come, the page when the
+DOM shows its index (a MutationObserver). So the figures hold journal, hub, tick, rendering, socket, and in the
 page htmx's swap. Events of one tick share a frame; the tick is part of what is measured.
 """
 
@@ -49,9 +49,12 @@ OBSERVE = """() => {
   window.seen = [];
   const look = () => {
     const index = Number(document.getElementById("run-header").dataset.index);
-    if (window.seen.at(-1)?.[0] !== index) window.seen.push([index, performance.timeOrigin + performance.now()]);
+    if (window.seen.at(-1)?.[0] !== index) {
+      window.seen.push([index, performance.timeOrigin + performance.now()]);
+    }
   };
-  new MutationObserver(look).observe(document.getElementById("main"), {subtree: true, childList: true, attributes: true});
+  const everything = {subtree: true, childList: true, attributes: true};
+  new MutationObserver(look).observe(document.getElementById("main"), everything);
 }"""
 
 
@@ -83,7 +86,7 @@ async def served(folder: Path, journal: FileJournal, run: Project) -> AsyncItera
 
     app = Starlette(
         routes=[
-            *Pages(rendering, {}, public_url="http://localhost").routes(),
+            *Pages(rendering, {}, public_url="http://localhost", has_repository=lambda _: False).routes(),
             WebSocketRoute("/projects/{id}/live", LiveSocket(rendering).serve),
             *rendering.assets.routes(),
         ],
@@ -94,7 +97,7 @@ async def served(folder: Path, journal: FileJournal, run: Project) -> AsyncItera
             uvicorn.Config(app, log_config=None, ws="websockets-sansio", ws_per_message_deflate=False)
         )
         serving = asyncio.create_task(server.serve(sockets=[bound]))
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
         server.should_exit = True

@@ -22,6 +22,8 @@ TICK_S = 1 / 30
 ROW_CHECK_S = 5
 """How often the rows of all watched runs are read: a final row ends its page, whatever the journal says."""
 RETRY_S = 1
+FOLD_EVENTS = 1000
+"""How many events of a long journal are folded before the event loop gets its turn: some milliseconds."""
 
 log = structlog.get_logger()
 
@@ -119,7 +121,9 @@ class Hub:
         try:
             async with aclosing(self._journal.follow(run)) as following:
                 async for events in following:
-                    opened.room.receive(events)
+                    for start in range(0, len(events), FOLD_EVENTS):
+                        opened.room.receive(events[start : start + FOLD_EVENTS])
+                        await asyncio.sleep(0)
                     opened.room.tick()
                     opened.is_read.set()
                     if opened.room.progress.status.is_final:

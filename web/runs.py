@@ -1,5 +1,7 @@
 """What handlers begin with: the project that an address names, and where its run stands."""
 
+import asyncio
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -29,6 +31,6 @@ async def view_of(request: Request, row: ProjectRow) -> RunView:
     if watched is not None:
         return watched
     events = await parts.journal.read(row.project.id)
-    progress = fold(row.project.parameters.pipeline, events)
+    progress = await asyncio.to_thread(fold, row.project.parameters.pipeline, events)
     position = None if progress.index else parts.engine.position(row.project.id)
     return RunView(progress=progress, position=position)

@@ -6,6 +6,8 @@ killed process loses nothing of them. What must survive a loss of power is synce
 
 import asyncio
 import os
+import re
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +20,8 @@ from initializer.journal.signal import Signals
 from initializer.model.events import Event, EventId, decode_event, encode_event, is_final
 
 __all__ = ["FileJournal"]
+
+_ID = re.compile(rb'"id":"\d+-(\d+)"')
 
 log = structlog.get_logger()
 
@@ -46,7 +50,7 @@ class FileJournal:
             self._signals.wake(run)
 
     async def read(self, run: str, *, after: int = 0) -> list[Event]:
-        events, _ = await asyncio.to_thread(self._read_from, run, 0)
+        events, _ = await asyncio.to_thread(self._read_from, run, 0, after=after)
         return [event for event in events if event.index > after]
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
@@ -110,8 +114,11 @@ class FileJournal:
         finally:
             os.close(descriptor)
 
-    def _read_from(self, run: str, offset: int) -> tuple[list[Event], int]:
-        """The whole lines from `offset` on, and where the last ends; a torn last line does not count."""
+    def _read_from(self, run: str, offset: int, *, after: int = 0) -> tuple[list[Event], int]:
+        """The whole lines from `offset` on, and where the last ends; a torn last line does not count.
+
+        Those up to event `after` need not be among them, so that a long journal is cheap to read on.
+        """
         try:
             with self._path(run).open("rb") as file:
                 file.seek(offset)
@@ -122,7 +129,9 @@ class FileJournal:
             raise JournalUnavailable(f"the journal of run {run} cannot be read: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]
         try:
-            return [decode_event(line) for line in whole.splitlines()], offset + len(whole)
+            lines = whole.splitlines()
+            start = bisect_right(lines, after, key=_index_in) if after else 0
+            return [decode_event(line) for line in lines[start:]], offset + len(whole)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise JournalDamaged(f"the journal of run {run} is damaged: {error}") from error
 
@@ -152,6 +161,12 @@ class FileJournal:
 
     def _expiry_path(self, run: str) -> Path:
         return self._folder / f"{run}.expires"
+
+
+def _index_in(line: bytes) -> int:
+    """The index in an event's line, without decoding it; 0 where that takes more."""
+    found = _ID.search(line)
+    return int(found[1]) if found else 0
 
 
 def _replace_text(path: Path, text: str) -> None:

@@ -64,7 +64,7 @@ def test_rows_follow_their_runs_and_the_asking_stops(
     expect(badge).to_have_attribute("data-state", "initializing")
     percent = server.events(first)[-1]["progress"]
     expect(badge).to_contain_text(f"{percent}%")
-    expect(page.locator(f"#project-{second} .badge")).to_contain_text("Queued 1 in line")
+    expect(page.locator(f"#project-{second} .badge")).to_contain_text("Queued, number 1")
     page.locator(f"#project-{second} a").focus()
     gate.release("setup_gitops")
     for project in (first, second):
@@ -92,3 +92,20 @@ def test_an_unknown_project_gives_a_page_with_the_search(server: ServerProcess, 
     page.keyboard.type("know")
     page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="Known")).to_be_visible()
+
+
+def test_the_list_works_without_javascript(server: ServerProcess, visitors: Visitors) -> None:
+    for name, template in (("Beta", "bare"), ("alpha", "static-site"), ("Gamma", "bare")):
+        server.wait_for_end(server.create(name, template=template))
+    page = visitors.open(server.url, has_javascript=False)
+    page.get_by_label("Template").select_option("bare")
+    page.get_by_label("Sort by").select_option("name")
+    page.get_by_role("button", name="Search").click()
+    assert names(page) == ["Beta", "Gamma"]
+    expect(page.locator("time").first).to_contain_text("UTC")
+    expect(
+        page.get_by_role("button", name="Keyboard shortcuts")
+    ).to_be_hidden()  # what needs a script is not shown
+    page.get_by_role("link", name="Gamma").click()
+    expect(page.locator("#clone-url")).to_be_visible()
+    expect(page.get_by_role("button", name="Copy the clone URL")).to_be_hidden()
