@@ -3,8 +3,8 @@
 One process serves the app's own socket, hub and page over a journal on disk; it also appends progress and
 log events at a steady rate and stamps each with the wall clock of this machine. A WebSocket client and a page
 in headless Chromium note when they have each event: the client when the text has come, the page when the
-DOM shows its index (a MutationObserver). So the figures hold journal, hub, tick, rendering, socket, and in the
-page htmx's swap. Events of one tick share a frame; the tick is part of what is measured.
+DOM shows its index (a MutationObserver). So the figures hold journal, hub, tick, rendering, socket, and in
+the page htmx's swap. Events of one tick share a frame; the tick is part of what is measured.
 """
 
 import argparse

@@ -5,6 +5,7 @@ One deferred script, because htmx and its extension race as two (a connector tha
 
 import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,22 +17,23 @@ from starlette.routing import Route
 __all__ = ["Assets", "folder_of"]
 
 STYLES = ("tokens", "base", "site", "keys", "form", "list", "run", "log", "summary")
+VENDORED = ("htmx-4.0.1.min", "hx-ws-4.0.1.min")
 SCRIPTS = (
-    "vendor/htmx-4.0.1.min",
-    "vendor/hx-ws-4.0.1.min",
-    "js/live",
-    "js/clock",
-    "js/steps",
-    "js/spoken",
-    "js/times",
-    "js/keys",
-    "js/copy",
-    "js/log",
-    "js/log_search",
-    "js/navigation",
+    "live",
+    "clock",
+    "steps",
+    "spoken",
+    "times",
+    "keys",
+    "copy",
+    "log",
+    "log_search",
+    "navigation",
 )
 STATES = ("idle", "pending", "initializing", "active", "failed", "cancelled")
 _FOREVER = "public, max-age=31536000, immutable"
+
+_COMMENTS = re.compile(r"^\s*//.*|/\*(?:[^*]|\*(?!/))*\*/", re.MULTILINE)
 
 
 def folder_of(name: str) -> Path:
@@ -46,8 +48,11 @@ class Assets:
 
     def __init__(self, static: Path) -> None:
         self._files: dict[str, tuple[bytes, str]] = {}
-        styles = "".join((static / f"css/{name}.css").read_text() for name in STYLES)
-        scripts = "\n;".join((static / f"{name}.js").read_text() for name in SCRIPTS)
+        styles = "".join(_lean((static / f"css/{name}.css").read_text()) for name in STYLES)
+        vendored = [(static / f"vendor/{name}.js").read_text() for name in VENDORED]
+        scripts = "\n;".join(
+            [*vendored, *(_lean((static / f"js/{name}.js").read_text()) for name in SCRIPTS)]
+        )
         self.css = self._add("app", "css", styles.encode(), "text/css")
         self.js = self._add("app", "js", scripts.encode(), "text/javascript")
         self._favicons: Mapping[str, str] = {
@@ -81,3 +86,8 @@ class Assets:
         if "gzip" in request.headers.get("accept-encoding", ""):
             return Response(packed, media_type=media_type, headers={**headers, "content-encoding": "gzip"})
         return Response(gzip.decompress(packed), media_type=media_type, headers=headers)
+
+
+def _lean(text: str) -> str:
+    """Our own files without indentation and most comments: nobody reads them where this goes."""
+    return "\n".join(line.strip() for line in _COMMENTS.sub("", text).splitlines() if line.strip())

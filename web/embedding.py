@@ -63,7 +63,7 @@ class Embedding:
         """The fragment; with `poll` in the address, within an element that asks again until the end."""
         interval_s = _poll_interval(request)
         headers = dict(_FRESH)
-        if is_final:
+        if interval_s and is_final:
             headers["hx-reswap"] = "outerHTML"  # what asked is gone, and with it its clock
         elif interval_s:
             own = self._public_url if "origin" in request.headers else ""  # asked by a page of another origin

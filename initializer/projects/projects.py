@@ -220,7 +220,10 @@ _FIRST: Mapping[Order, tuple[sa.ColumnElement[Any], ...]] = {
     Order.NEWEST: (),
     Order.NAME: (sa.func.lower(projects.c.name),),
     Order.STATE: (
-        sa.case({status.value: place for place, status in enumerate(Status)}, value=projects.c.status),
+        sa.case(
+            {status.value: sa.literal_column(str(place)) for place, status in enumerate(Status)},
+            value=projects.c.status,
+        ),
     ),
 }
 """What comes before "newest first": by state, what is under way stands first."""

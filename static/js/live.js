@@ -1,6 +1,7 @@
 // The live connection: asks only for what the page does not show yet, notices silence, and polls where no socket gets through.
 (() => {
   const SILENCE_MS = 15_000; // the server says something every 5 s
+  const RETRY_MS = 500;
   const POLL_MS = 2_000;
   const ATTEMPTS_BEFORE_POLLING = 3;
   const BLINK_MS = 800; // what is back so soon was not worth a word (site.css waits as long)
@@ -108,10 +109,13 @@
     }
   });
   document.addEventListener("htmx:ws:after:connection", () => {
+    // hx-ws takes an opening for success; one that opens and closes without a word waits longer each time.
+    connection.config.reconnectDelay = Math.min(RETRY_MS * 2 ** attempts, SILENCE_MS);
     if (new URL(connection.url).searchParams.get("after") !== shown()) restart(); // the page got on meanwhile
   });
   document.addEventListener("htmx:ws:before:message:incoming", () => {
     heardAt = Date.now();
+    connection.config.reconnectDelay = RETRY_MS;
     recover();
   });
   document.addEventListener("htmx:ws:error", (event) => {

@@ -149,16 +149,15 @@
   const mark = () => {
     for (const row of document.querySelectorAll(".log li.marked")) row.classList.remove("marked");
     marked = parse();
-    const rows = marked && document.querySelector(`details[data-step="${CSS.escape(marked.step)}"] .log > ol`);
-    if (!rows) return;
-    for (const row of rows.children) {
-      if (row.id && row.value >= marked.from && row.value <= marked.to) row.classList.add("marked");
+    if (!marked) return;
+    for (const row of document.querySelectorAll(`.log li[id^="${CSS.escape(marked.step)}-L"]`)) {
+      if (row.value >= marked.from && row.value <= marked.to) row.classList.add("marked");
     }
   };
   const reveal = async () => {
     mark();
     if (!marked) return;
-    const { step, from } = marked;
+    const { step, from } = marked, asked = location.hash;
     const element = document.querySelector(`details[data-step="${CSS.escape(step)}"]`);
     if (!element) return;
     const log = element.querySelector(".log"), rows = list(log);
@@ -166,15 +165,15 @@
     element.open = true;
     if (!document.getElementById(`${step}-L${from}`)) {
       const made = await fetchRows(log, `around=${from}`);
-      if (!made) return;
+      if (!made || location.hash !== asked) return;
       standStill(log);
       rows.replaceChildren(...made.children);
     }
     refresh();
     const opening = element.getAnimations({ subtree: true }).filter((each) => each instanceof CSSTransition);
     await Promise.allSettled(opening.map((each) => each.finished));
-    const row = document.getElementById(`${step}-L${from}`);
-    row?.scrollIntoView({ block: "center" });
+    const row = location.hash === asked && document.getElementById(`${step}-L${from}`);
+    if (row) row.scrollIntoView({ block: "center" });
   };
   const point = (row, { isRange }) => {
     const step = details(row.closest(".log")).dataset.step;

@@ -21,6 +21,7 @@
     if (event.detail.ctx.sourceElement.matches("a, form")) notice(""); // a hint that is fetched as one types takes no word back
   });
   document.addEventListener("htmx:error", (event) => {
-    if (event.detail.ctx?.request) notice("The server did not answer. Try again in a moment.");
+    const { ctx } = event.detail;
+    if (ctx?.request && !ctx.sourceElement.closest("[data-asks]")) notice("The server did not answer. Try again in a moment.");
   });
 })();

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 from test_watching import check_log, wait_until_it_stands_still
 from websockets.sync.client import connect
 
@@ -17,6 +17,7 @@ from harness.proxy import Relay
 from harness.server import ServerProcess, StartServer
 
 SILENCE_MS = 15_000
+REFUSING = "window.WebSocket = class extends WebSocket { constructor() { throw new Error('refused'); } };"
 
 
 class SocketBlocker(Relay):
@@ -252,3 +253,60 @@ def test_back_and_forward_give_a_live_page_again(
     check_log(held_server, page, project)
     gate.release("setup_gitops")
     assert state_at_the_end(page) == "active"
+
+
+def test_a_slow_network_shows_it_all_in_the_end(
+    held_server: ServerProcess, visitors: Visitors, gate: Gate
+) -> None:
+    """By the browser's own emulation: half a second each way, 20 kB a second."""
+    gate.hold("create_repo")
+    project = held_server.create("Slow", template="python-service")
+    page = visitors.open("about:blank")
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    slow = {"offline": False, "latency": 500, "downloadThroughput": 20_000, "uploadThroughput": 20_000}
+    network.send("Network.emulateNetworkConditions", slow)
+    page.goto(f"{held_server.url}/projects/{project}")
+    gate.release("create_repo")
+    wait_until_it_stands_still(held_server, page, project)
+    assert check_log(held_server, page, project) > 20
+    expect(page.locator("#connection")).to_have_text("")
+    gate.release("setup_gitops")
+    assert state_at_the_end(page) == "active"
+
+
+def test_where_the_browser_refuses_sockets_the_page_asks_at_once(
+    held_server: ServerProcess, visitors: Visitors, gate: Gate
+) -> None:
+    visitors.allow("htmx:ws:error")
+    gate.hold("push_template")
+    project = held_server.create("Refused", template="static-site")
+    page = visitors.open("about:blank")
+    page.add_init_script(REFUSING)
+    page.goto(f"{held_server.url}/projects/{project}")
+    banner(page, "Live updates do not get through")
+    gate.release("push_template")
+    wait_until_it_stands_still(held_server, page, project)
+    assert check_log(held_server, page, project) > 20
+    gate.release("setup_gitops")
+    assert state_at_the_end(page) == "active"
+
+
+def test_a_page_that_the_server_turns_away_says_so_and_tries_no_more(
+    held_server: ServerProcess, visitors: Visitors
+) -> None:
+    project = held_server.create("Turned away")
+    page = visitors.open("about:blank")
+    opened: list[str] = []
+
+    def turn_away(route: WebSocketRoute) -> None:
+        opened.append(route.url)
+        route.close(code=4403)
+
+    page.clock.install()
+    page.route_web_socket("**/live?*", turn_away)
+    page.goto(f"{held_server.url}/projects/{project}")
+    banner(page, "This page is not live any more. Load it again.")
+    page.clock.run_for(60_000)
+    assert len(opened) == 1
+    expect(page.get_by_role("button", name="Retry now")).to_have_count(0)

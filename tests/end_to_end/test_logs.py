@@ -1,5 +1,6 @@
 """Logs as one reads them: followed, scrolled back, linked to, searched; nothing doubled, nothing lost."""
 
+import gzip
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -436,6 +437,8 @@ def test_logs_are_read_and_searched_without_javascript(
     assert page.locator(".log li").evaluate_all(VALUES) == list(range(2801, 2901))
     page.get_by_role("link", name="Newer lines").click()
     assert page.locator(".log li").evaluate_all(VALUES) == list(range(2901, 3001))
+    shown = page.locator("#count-L2901").evaluate("row => getComputedStyle(row, '::before').content")
+    assert shown in ('"2901"', "attr(value)")
     page.goto(url)
     page.fill("#log-query", "line 1234")
     page.keyboard.press("Enter")
@@ -494,3 +497,90 @@ def test_logs_are_accessible_and_fit_a_small_window(
     for address in (f"{url}/log/speak", f"{url}/search?q=said"):
         page.goto(address)
         check()
+
+
+FLOOD = """
+seq -f 'line %.0f of the flood, with some more words that make it as long as lines of logs are' 100000
+"""
+LONG_LINE = """
+head -c 10000000 /dev/zero | tr '\\0' x; echo; echo 'after the long line'
+"""
+PROGRESS_BAR = r"""
+i=0; while [ $i -le 20000 ]; do printf '\r\033[32m%d of 20000\033[0m' $i; i=$((i + 1)); done; echo
+printf 'no UTF-8: \377\376 \303( end\n'
+"""
+
+
+def megabytes_used(server: ScriptedServer) -> int:
+    """The most memory that the server's process has held."""
+    assert server._process is not None
+    text = Path(f"/proc/{server._process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", text)
+    assert found
+    return int(found[1]) // 1024
+
+
+def test_a_flood_of_lines_lines_without_end_and_bytes_that_are_no_text_do_no_harm(
+    start_scripts: StartScripts, visitors: Visitors, speaker: Speaker
+) -> None:
+    server = start_scripts({"flood": FLOOD, "long": LONG_LINE, "bar": PROGRESS_BAR, "speak": speaker.script})
+    used_before = megabytes_used(server)
+    project = server.create("Flooded")
+    page = visitors.open(f"{server.url}/projects/{project}")
+    server.wait_for_event(project, type="step_started", step="speak")
+    speaker.say(1)
+    expect(page.locator("#speak-L1")).to_be_visible()  # whatever was before, this comes through
+
+    expect(page.locator("#flood-L100000")).to_contain_text("line 100000 of the flood")
+    assert rows_in_page(page) <= 1000
+    logged = [event for event in server.events(project) if event["type"] == "log"]
+    flood = [event for event in logged if event["step"] == "flood"]
+    kept = sum(len(event["lines"]) for event in flood)
+    dropped = sum(event.get("dropped", 0) for event in flood)
+    assert kept + dropped == 100_000
+    expect(page.locator("#log-flood-count")).to_have_text("100,000 lines")
+
+    page.locator("#step-long-head").click()
+    rows = log_of(page, "long").locator("li")
+    expect(rows).to_have_count(2)
+    assert rows.nth(0).evaluate("row => row.textContent.length") < 10_000
+    expect(rows.nth(0)).to_contain_text("…")
+    expect(rows.nth(1)).to_have_text("after the long line")
+    page.locator("#step-bar-head").click()
+    rows = log_of(page, "bar").locator("li")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(0)).to_have_text("20000 of 20000")
+    expect(rows.nth(1)).to_have_text("no UTF-8: \ufffd\ufffd \ufffd( end")
+
+    page.fill("#log-query", "line 100000 of")
+    expect(page.locator("#log-hits p")).to_have_text("1 line matches")
+    page.keyboard.press("Enter")
+    wait_for(lambda: is_seen(page.locator("#flood-L100000")), "the last line of the flood is seen")
+    assert dropped > 0
+
+    def is_at_a_gap() -> bool:
+        log_of(page, "flood").evaluate("log => log.scrollTo(0, -log.scrollHeight)")
+        assert rows_in_page(page) <= 1000
+        return log_of(page, "flood").locator("li.dropped").count() > 0
+
+    wait_for(is_at_a_gap, "a gap where lines were dropped")
+    expect(log_of(page, "flood").locator("li.dropped").last).to_contain_text("lines dropped")
+    assert rows_in_page(page) <= 1000
+    speaker.end()
+    assert state_at_the_end(page) == "active"
+    assert len(server.client.get(f"/projects/{project}/log").text.splitlines()) >= kept
+    assert megabytes_used(server) - used_before < 250
+
+
+def test_a_page_weighs_less_than_40_kilobytes(speaking: ScriptedServer, speaker: Speaker) -> None:
+    speaker.say(100, "line {} of a log")
+    project = speaking.create("Light")
+    wait_for(
+        lambda: "speak-L100" in speaking.client.get(f"/projects/{project}").text, "a page with a full log"
+    )
+    html = speaking.client.get(f"/projects/{project}").text
+    assets = re.findall(r'(?:href|src)="(/static/app\.[^"]+)"', html)
+    assert len(assets) == 2
+    files = [html, *(speaking.client.get(address).text for address in assets)]
+    weights = [len(gzip.compress(file.encode())) for file in files]
+    assert sum(weights) < 40_000, weights

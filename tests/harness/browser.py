@@ -64,8 +64,10 @@ class Visitors:
 
     def allow_lost_connections(self) -> None:
         """What the browser and htmx themselves write of a connection that breaks is expected."""
-        for text in ("WebSocket connection to", "ERR_CONNECTION_RE", "ERR_EMPTY_RESPONSE", "htmx:ws:error"):
+        for text in ("WebSocket connection to", "htmx:ws:error"):
             self.allow(text)
+        for error in ("ERR_CONNECTION_RE", "ERR_EMPTY_RESPONSE", "ERR_SOCKET_NOT_CONNECTED"):
+            self.allow(error)
 
     def close(self) -> None:
         """Close all pages, and hold against the test what they complained of."""

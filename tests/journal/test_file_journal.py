@@ -8,7 +8,7 @@ import pytest
 
 from initializer.journal.file import FileJournal
 from initializer.journal.journal import AppendRefused, JournalDamaged, JournalUnavailable
-from initializer.model.events import Completed, Event, Log, Saving
+from initializer.model.events import Completed, Event, Log, Saving, decode_event
 from model.runs import at, numbered
 
 pytestmark = pytest.mark.anyio
@@ -186,3 +186,19 @@ async def test_a_reader_in_another_thread_never_sees_half_a_line(file_journal: F
             read = await file_journal.read(RUN)
             assert [it.index for it in read] == list(range(1, len(read) + 1))
             assert len(read) == index
+
+
+async def test_reading_on_decodes_only_what_is_new(
+    file_journal: FileJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await file_journal.append(RUN, events(500), expected_tail=None)
+    decoded: list[bytes] = []
+
+    def decode(line: bytes) -> Event:
+        decoded.append(line)
+        return decode_event(line)
+
+    monkeypatch.setattr("initializer.journal.file.decode_event", decode)
+    assert [event.index for event in await file_journal.read(RUN, after=497)] == [498, 499, 500]
+    assert len(decoded) == 3
+    assert await file_journal.read(RUN, after=500) == []

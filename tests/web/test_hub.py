@@ -481,3 +481,33 @@ def looks(page: Element) -> str:
         if element.tag == "section":
             element.attributes.pop("data-state", None)
     return str(page)
+
+
+async def test_what_viewers_are_shown_is_known_without_a_look_into_the_journal(theatre: Theatre) -> None:
+    assert theatre.hub.view(RUN) is None
+    await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
+    async with theatre.watch() as watcher:
+        await watcher.next()
+        view = theatre.hub.view(RUN)
+        assert view is not None
+        assert view.progress == fold(PIPELINE, theatre.events)
+    assert theatre.hub.view(RUN) is None
+
+
+async def test_a_long_journal_is_read_in_pieces_and_shown_at_once(theatre: Theatre) -> None:
+    logs = (Log(at=at(n), step="create_repo", first=n, lines=(f"line {n}",)) for n in range(1, 3501))
+    await theatre.say(STARTED, StepStarted(at=at(0), step="create_repo"), *logs)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(others())
+        async with theatre.watch() as watcher:
+            assert 'id="create_repo-L3500"' in await watcher.next()
+        working.cancel()
+    assert turns > 3

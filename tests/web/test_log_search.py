@@ -1,6 +1,5 @@
-from model.runs import at
-
 from initializer.model.events import Log
+from model.runs import at
 from web.log_search import MAX_HITS, search
 
 

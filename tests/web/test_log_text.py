@@ -23,7 +23,10 @@ TAG = re.compile('<span class="((?:[a-z]+|[fb]g-[0-9]+)(?: (?:[a-z]+|[fb]g-[0-9]
         ),
         ("\x1b[4mx\x1b[4:0my\x1b[4:3mz", '<span class="underline">x</span>y<span class="underline">z</span>'),
         ("\x1b[38;5;9mx\x1b[38;5;196my", '<span class="fg-9">x</span><span class="fg-9">y</span>'),
-        ("\x1b[38;2;0;0;240mx\x1b[48:2::0:200:10my", '<span class="fg-4">x</span><span class="bg-2 fg-4">y</span>'),
+        (
+            "\x1b[38;2;0;0;240mx\x1b[m\x1b[48:2::0:200:1my",
+            '<span class="fg-4">x</span><span class="bg-2">y</span>',
+        ),
         ("\x1b[38;5;244mx", '<span class="fg-8">x</span>'),
         ("\x1b[32m\x1b[Kx\x1b[2J", '<span class="fg-2">x</span>'),
         ("\x1b[31mnever ended", '<span class="fg-1">never ended</span>'),
