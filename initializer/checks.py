@@ -64,6 +64,9 @@ def hold_data_folder(folder: Path) -> Iterator[None]:
         raise CheckFailed(
             f"DATA_DIR {folder} is in use by another process of this app: stop it, or set another DATA_DIR"
         ) from None
+    except OSError as error:  # a network file system without locks
+        os.close(descriptor)
+        raise CheckFailed(f"DATA_DIR {folder} cannot be locked: {error.strerror}") from error
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ from initializer.model.names import (
 from initializer.model.parameters import GitOpsTool, Project, RunParameters, TemplateRef
 from initializer.model.pipeline import Pipeline
 from initializer.model.text import is_storable
-from initializer.projects.projects import Projects, SlugTaken
+from initializer.projects.projects import KeyUsed, Projects, SlugTaken
 
 __all__ = ["Creation", "Invalid", "ProjectRequest"]
 
@@ -89,6 +89,11 @@ class Creation:
             created = await self._projects.add(project, idempotency_key=request.key)
         except SlugTaken as taken:
             raise Invalid({"name": taken.sentence}) from taken
+        except KeyUsed as used:
+            problem = (
+                f"This form has made the project {used.slug} already; load it again to make another one."
+            )
+            raise Invalid({"key": problem}) from used
         if created == project.id:
             self._engine.submit(project, attempt=1, reason=Reason.CREATED)
         return created

@@ -1,6 +1,7 @@
 """Child programs: no shell, no terminal, a bare environment, limits, and an end that is always reached."""
 
 import asyncio
+import errno
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ LAST_LINES = 20
 _READ_BYTES = 64 * 1024
 _LINES_PER_TURN = 500
 """How many lines are handed on before the event loop gets its turn: at most some milliseconds of work."""
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
+_NO_ROOM_PAUSE_S = 0.2
 _DRAIN_S = 5.0
 """How long output is read after the end, where a process that left the group holds the pipe open."""
 
@@ -198,7 +201,7 @@ async def open_child(
     if shutil.which(command[0], path=environment["PATH"]) is None:
         raise CommandFailed(command, None, (), "could not be started: there is no such program")
     started = bound_to_parent(_with_limits(command, limits), timeout_s)
-    child = Child(command, _start(started, cwd or home, environment, stdin))
+    child = Child(command, await _started(started, cwd or home, environment, stdin))
     try:
         await child._connect()
         yield child
@@ -272,6 +275,22 @@ async def run_program(
     if status != 0:
         raise CommandFailed(command, status, last_lines)
     return output.decode(errors="replace")
+
+
+async def _started(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: IO[bytes] | None
+) -> "subprocess.Popen[bytes]":
+    """Start as soon as the machine has room: a full table of files or processes is no fault of the step's.
+
+    The caller's time limit bounds the wait. Between the start and the return nothing can be cancelled.
+    """
+    while True:
+        try:
+            return _start(command, cwd, env, stdin)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+        await asyncio.sleep(_NO_ROOM_PAUSE_S)
 
 
 def _start(

@@ -1,6 +1,7 @@
 """The composition root: settings in, the running app out."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from initializer.forges.local import LocalForge, is_repository, repository_path
 from initializer.journal.file import FileJournal
 from initializer.projects.database import open_database
 from initializer.projects.projects import Projects
-from initializer.running.recovery import recover
+from initializer.running.recovery import recover, retire_left_behind
 from initializer.running.runner import Runner
 from initializer.settings import Settings
 from initializer.steps.builtin import BUILTIN_STEPS, pipeline_of
@@ -54,8 +55,19 @@ def create_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Services]]:
+        try:
+            async with parts() as opened:
+                yield {"services": opened}
+        except BaseExceptionGroup:  # a task that the app cannot do without
+            log.critical("a part of the app broke off; the process ends", exc_info=True)
+            signal.raise_signal(signal.SIGTERM)  # uvicorn would serve on, and start no run
+            raise
+
+    @asynccontextmanager
+    async def parts() -> AsyncIterator[Services]:
         """Open the parts in the order in which they need each other; what was left unfinished goes on."""
         journal = FileJournal(settings.data_dir / JOURNAL_FOLDER)
+        keep_for = timedelta(days=settings.journal_retention_days)
         async with open_database(settings.database_url) as database, _sweeping(journal):
             projects = Projects(database)
             runner = Runner(
@@ -64,13 +76,15 @@ def create_app(settings: Settings) -> Starlette:
                 steps={step.name: step for step in BUILTIN_STEPS},
                 forges={forge.name: forge},
                 work_folder=settings.data_dir / WORK_FOLDER,
-                keep_journal_for=timedelta(days=settings.journal_retention_days),
+                keep_journal_for=keep_for,
             )
             async with (
                 open_inline_engine(runner.run, max_concurrent_runs=settings.max_concurrent_runs) as engine,
                 open_hub(journal=journal, projects=projects, engine=engine, rendering=rendering) as hub,
             ):
-                await asyncio.to_thread(forge.clear_unfinished)
+                await asyncio.to_thread(forge.clear_up)
+                left_behind = await journal.unretired()
+                await retire_left_behind(left_behind, journal, projects, keep_for=keep_for)
                 await recover(projects, engine)
                 creation = Creation(
                     projects=projects,
@@ -79,11 +93,7 @@ def create_app(settings: Settings) -> Starlette:
                     pipeline=pipeline_of(),
                     forge=forge.name,
                 )
-                yield {
-                    "services": Services(
-                        projects=projects, journal=journal, engine=engine, creation=creation, hub=hub
-                    )
-                }
+                yield Services(projects=projects, journal=journal, engine=engine, creation=creation, hub=hub)
 
     return Starlette(
         routes=[

@@ -75,7 +75,7 @@ def _request_of(form: FormData | QueryParams) -> ProjectRequest:
         name=_text(form, "name").strip(),
         description=_text(form, "description").strip(),
         template=_text(form, "template"),
-        environments=tuple(dict.fromkeys(chosen[: MAX_ENVIRONMENTS + 1])),
+        environments=tuple(dict.fromkeys(chosen))[: MAX_ENVIRONMENTS + 1],
         gitops=_text(form, "gitops"),
         key=_text(form, "key"),
     )

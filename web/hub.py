@@ -154,7 +154,7 @@ class Hub:
                 log.warning("summary not read", project=run, error=str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
-            if row is None or not row.status.is_final:
+            if row is None or not row.status.is_final or opened.room.last_frame is not None:
                 return
             opened.room.end(self._rendering.last_frame(row))
         self._forget(run, opened)

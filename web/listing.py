@@ -81,6 +81,7 @@ def _order(text: str) -> Order:
 
 
 def _page_number(text: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PAGE:
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PAGE))
+    if is_number and 1 <= int(text) <= MAX_PAGE:
         return int(text)
     raise HTTPException(400, "There is no such page.")

@@ -38,6 +38,7 @@ class Logs:
     def __init__(self, rendering: Rendering) -> None:
         self._rendering = rendering
         self._shelf = Shelf()
+        self._searching = asyncio.Semaphore(1)  # the threads are also those that journals are synced in
 
     def routes(self) -> list[Route]:
         """Where they are served."""
@@ -87,7 +88,8 @@ class Logs:
         found = Found()
         if query.strip():
             log = await self._open(request, row)
-            found = await asyncio.to_thread(search, log.events(), query)
+            async with self._searching:
+                found = await asyncio.to_thread(search, log.events(), query)
         else:
             query = ""
         return _html(

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -17,6 +18,7 @@ from initializer.access import Action
 from initializer.catalog.catalog import Template
 from initializer.creation import Invalid, ProjectRequest
 from initializer.engines.engine import QueueFull
+from initializer.errors import InitializerError
 from initializer.model.names import is_slug
 from initializer.model.usual import usual_range
 from initializer.projects.database import DatabaseUnavailable
@@ -32,6 +34,8 @@ from web.security import MAX_BODY_BYTES, authorize, check_origin
 from web.state import services
 
 __all__ = ["Pages"]
+
+log = structlog.get_logger()
 
 
 class Pages:
@@ -162,7 +166,14 @@ class Pages:
 
     async def _views(self, request: Request, rows: Iterable[ProjectRow]) -> dict[str, RunView]:
         """Where the runs stand that go on, by project."""
-        return {row.project.id: await view_of(request, row) for row in rows if not row.status.is_final}
+        views = {}
+        for row in rows:
+            if not row.status.is_final:
+                try:
+                    views[row.project.id] = await view_of(request, row)
+                except InitializerError as error:  # one run's journal is no reason to show no list
+                    log.warning("run not shown in the list", project=row.project.id, error=str(error))
+        return views
 
     def _form_again(
         self, request: Request, asked: ProjectRequest, problems: Mapping[str, str], status: HTTPStatus

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -342,6 +343,7 @@ def _instant(at: datetime) -> Markup:
     return Markup('<time class="when" datetime="{}">{}</time>').format(at.isoformat(), text)
 
 
+@lru_cache(maxsize=64)
 def _stamp(at: datetime) -> str:
-    """RFC 3339 with milliseconds."""
+    """RFC 3339 with milliseconds; the lines of one tick share it."""
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"

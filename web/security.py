@@ -1,5 +1,7 @@
 """What every request and answer passes: hosts and origins that are ours, headers that keep the page ours."""
 
+import ipaddress
+import socket
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -65,7 +67,9 @@ class TrustedHosts:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._names = {urlsplit(settings.public_url).hostname, settings.host.strip("[]")}
-        self._is_any = settings.trust_network and not is_loopback(settings.host)
+        self._takes_addresses = settings.trust_network
+        if settings.trust_network:
+            self._names.add(socket.gethostname().lower())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._is_known(Headers(scope=scope).get("host", "")):
@@ -77,7 +81,7 @@ class TrustedHosts:
 
     def _is_known(self, host: str) -> bool:
         name = _split(f"//{host}").hostname or ""
-        return self._is_any or is_loopback(name) or name in self._names
+        return is_loopback(name) or name in self._names or (self._takes_addresses and _is_address(name))
 
 
 def is_own_origin(connection: HTTPConnection) -> bool:
@@ -106,6 +110,15 @@ def authorize(connection: HTTPConnection, action: Action, project: Project | Non
     if not allowed(viewer, action, project):
         raise HTTPException(403, "You may not do this.")
     return viewer
+
+
+def _is_address(name: str) -> bool:
+    """Whether a host is an IP address, which nobody can point elsewhere."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _split(url: str) -> SplitResult:

@@ -1,5 +1,6 @@
 """Serves the app: checks the machine, binds, and hands over to uvicorn."""
 
+import resource
 import socket
 import sys
 
@@ -12,11 +13,14 @@ from web.app import create_app
 __all__ = ["serve"]
 
 SHUTDOWN_LIMIT_S = 10
+MAX_CONNECTIONS = 10_000
+"""Open connections; beyond, a request is answered with 503 at once."""
 
 
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises `CheckFailed` where the machine is not as it must be."""
     check_git()
+    open_files = _raise_file_limit()
     with hold_data_folder(settings.data_dir), bind(settings) as bound:
         check_database(settings.database_url)
         _greet(settings, bound)
@@ -28,9 +32,17 @@ def serve(settings: Settings) -> None:
             ws="websockets-sansio",
             ws_per_message_deflate=False,  # costs more than it saves on fragments this small
             ws_max_size=64 * 1024,  # viewers have nothing to say
+            limit_concurrency=min(MAX_CONNECTIONS, open_files // 2),  # the other half is for runs
             timeout_graceful_shutdown=SHUTDOWN_LIMIT_S,
         )
         uvicorn.Server(config).run(sockets=[bound])
+
+
+def _raise_file_limit() -> int:
+    """Take all the open files that the system grants, and give how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def _greet(settings: Settings, bound: socket.socket) -> None:

@@ -24,6 +24,8 @@ __all__ = ["LocalForge", "is_repository", "repository_path"]
 
 MARKS = "refs/initializer"
 SETTINGS = {
+    "core.fsync": "all",  # a step that is over survives a loss of power, and so must what it pushed
+    "core.fsyncObjectFiles": "true",  # the same for git before 2.36
     "core.hooksPath": "/dev/null",
     "gc.auto": "0",  # a push must not start a gc that outlives it; fresh repositories need none
     "http.receivepack": "false",
@@ -94,9 +96,15 @@ class LocalForge:
         """See `Forge`."""
         return await self._has_mark(repository_path(self._folder, slug), _SHARED_MARK)
 
-    def clear_unfinished(self) -> None:
-        """Remove what a killed process left half made. Only for a process that knows itself alone."""
+    def clear_up(self) -> None:
+        """Remove what killed processes left: half-made repositories, and locks that nobody will release.
+
+        Only for a process that knows itself alone.
+        """
         shutil.rmtree(self._folder / _UNFINISHED, ignore_errors=True)
+        for pattern in ("*.git/*.lock", "*.git/refs/**/*.lock"):
+            for lock in self._folder.glob(pattern):
+                lock.unlink(missing_ok=True)
 
     def remote(self, slug: str) -> str:
         """See `Forge`: a file URL, so that git uses its transport and not its short cut of linking files."""

@@ -75,6 +75,10 @@ class FileJournal:
                 f"the journal of run {run} cannot be retired: {error.strerror}"
             ) from error
 
+    async def unretired(self) -> list[str]:
+        """The runs whose journal is kept without an end."""
+        return await asyncio.to_thread(self._unretired)
+
     async def remove_retired(self, now: datetime) -> int:
         """Delete the journals whose time has come; gives how many."""
         due = await asyncio.to_thread(self._due, now)
@@ -135,6 +139,10 @@ class FileJournal:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise JournalDamaged(f"the journal of run {run} is damaged: {error}") from error
 
+    def _unretired(self) -> list[str]:
+        kept = {path.stem for path in self._folder.glob("*.jsonl")}
+        return sorted(kept - {path.stem for path in self._folder.glob("*.expires")})
+
     def _due(self, now: datetime) -> list[str]:
         runs = [path.stem for path in self._folder.glob("*.expires")]
         return [run for run in runs if self._is_due(run, now)]
@@ -152,7 +160,7 @@ class FileJournal:
             return datetime.fromisoformat(self._expiry_path(run).read_text()) <= now
         except FileNotFoundError:
             return False
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:  # TypeError: a date without a zone
             log.warning("expiry of a journal not read", run=run, error=str(error))
             return False
 

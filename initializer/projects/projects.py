@@ -17,7 +17,7 @@ from initializer.model.summary import Summary
 from initializer.projects.database import Database
 from initializer.projects.schema import projects
 
-__all__ = ["Order", "ProjectPage", "ProjectRow", "Projects", "SlugTaken"]
+__all__ = ["KeyUsed", "Order", "ProjectPage", "ProjectRow", "Projects", "SlugTaken"]
 
 PAGE_SIZE = 20
 _OPEN = (Status.PENDING, Status.INITIALIZING)
@@ -38,6 +38,14 @@ class SlugTaken(InitializerError):
         super().__init__(f"a project called {slug} exists already")
         self.slug = slug
         self.sentence = f"There is a project called {slug} already; choose another name."
+
+
+class KeyUsed(InitializerError):
+    """The idempotency key has made a project already, and not the one that is asked for now."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"this request has made the project {slug} already")
+        self.slug = slug
 
 
 class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +82,8 @@ class Projects:
     async def add(self, project: Project, *, idempotency_key: str) -> str:
         """Write a new project whose run this process owns as attempt 1; gives its id.
 
-        A key that was used before gives the project that it made. Raises `SlugTaken`.
+        A key that was used before gives the project that it made. Raises `SlugTaken`, and `KeyUsed` where
+        that project is another one.
         """
         values = {
             "id": project.id,
@@ -90,12 +99,14 @@ class Projects:
         try:
             await self._database.execute(projects.insert().values(**values))
         except (sqlite3.IntegrityError, asyncpg.UniqueViolationError):
-            earlier = await self._database.fetch_val(
-                sa.select(projects.c.id).where(projects.c.idempotency_key == idempotency_key)
+            earlier = await self._database.fetch_one(
+                sa.select(projects.c.id, projects.c.slug).where(projects.c.idempotency_key == idempotency_key)
             )
             if earlier is None:
                 raise SlugTaken(project.slug) from None
-            return str(earlier)
+            if earlier.slug != project.slug:
+                raise KeyUsed(earlier.slug) from None
+            return str(earlier.id)
         return project.id
 
     async def get(self, project_id: str) -> ProjectRow | None:
@@ -203,7 +214,7 @@ class Projects:
             .where(
                 projects.c.id == project_id,
                 projects.c.attempt == attempt,
-                projects.c.status.in_([*(open_.value for open_ in _OPEN), status.value]),
+                projects.c.status.in_([open_.value for open_ in _OPEN]),
             )
             .values(
                 status=status.value,
@@ -213,7 +224,12 @@ class Projects:
             )
             .returning(projects.c.id)
         )
-        return await self._database.fetch_val(query) is not None
+        if await self._database.fetch_val(query) is not None:
+            return True
+        held = await self._database.fetch_one(
+            sa.select(projects.c.attempt, projects.c.status).where(projects.c.id == project_id)
+        )
+        return held is not None and (held.attempt, held.status) == (attempt, status.value)
 
 
 _FIRST: Mapping[Order, tuple[sa.ColumnElement[Any], ...]] = {

@@ -15,6 +15,7 @@ from initializer.journal.journal import AppendRefused, Journal, JournalUnavailab
 from initializer.model.events import (
     Event,
     Reason,
+    Resource,
     Saving,
     StepCompleted,
     StepFailed,
@@ -119,9 +120,10 @@ class Attempt:
         self._outbox.report(self.execution.report(step, percent, message, substep, _now()))
         self._said.set()
 
-    def say(self, event: Event) -> None:
-        """Take an event that is not to be merged with others."""
-        self._put(event)
+    def say_resource(self, event: Resource) -> None:
+        """Take a word on a resource; it is not merged with others."""
+        if self._is_running(event.step):
+            self._put(event)
 
     def _is_running(self, step: str) -> bool:
         current = self.execution.progress.current

@@ -45,7 +45,7 @@ class RunContext:
             self._attempt.say_line(self._step, text)
 
     def resource(self, kind: str, name: str, state: ResourceState, *, url: str = "") -> None:
-        self._attempt.say(
+        self._attempt.say_resource(
             Resource(
                 at=datetime.now(UTC),
                 step=self._step,

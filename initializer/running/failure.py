@@ -36,6 +36,8 @@ async def give_up(
     """
     history = await _readable(project, journal)
     execution = Execution(fold(project.parameters.pipeline, history))
+    if execution.progress.status.is_final:
+        return True  # the row is written before the final event
     outbox = Outbox(attempt=attempt, history=history)
 
     def put(event: Event) -> None:

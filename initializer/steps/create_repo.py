@@ -16,17 +16,17 @@ class CreateRepo(Step):
     async def run(self, context: StepContext) -> Outputs:
         """Outputs: `clone_url`, `default_branch`."""
         slug, url = context.project.slug, context.forge.clone_url(context.project.slug)
-        context.progress(0, f"Looking for a repository named {slug}")
+        context.progress(0, f"Looking for a repository named {slug}", substep=("Looking", 0))
         is_new = not await context.forge.has_repository(context.project)
         if is_new:
             context.resource("repository", slug, "planned", url=url)
-            context.progress(30, f"Creating the repository {slug}")
+            context.progress(30, f"Creating the repository {slug}", substep=("Creating", 0))
             await context.before_change()
             is_new = await context.forge.create_repository(context.project)
         context.resource("repository", slug, "created" if is_new else "adopted", url=url)
         found = "Created" if is_new else "Found its own"
         context.log(f"{found} repository {slug} on the forge {context.forge.name}")
-        context.progress(100, "The repository exists")
+        context.progress(100, "The repository exists", substep=("Creating", 100))
         return {"clone_url": url, "default_branch": "main"}
 
     async def undo(self, context: StepContext) -> None:

@@ -29,7 +29,11 @@ class Finalize(Step):
         checks = await self._checks(context)
         for count, resource in enumerate(claimed, start=1):
             await self._check(context, resource, checks)
-            context.progress(20 + 70 * count // len(claimed), f"Found the {resource.kind} {resource.name}")
+            context.progress(
+                20 + 70 * count // len(claimed),
+                f"Found the {resource.kind} {resource.name}",
+                substep=("Looking", 100 * count // len(claimed)),
+            )
         slug = context.project.slug
         url, gitops_url = context.forge.clone_url(slug), context.forge.clone_url(GITOPS_SLUG)
         context.progress(100, "The project is ready")

@@ -23,7 +23,7 @@ class SetupGitops(Step):
         """Outputs: `gitops_url`, `gitops_path`."""
         project = context.project
         folder, url = gitops_path(project.slug), context.forge.clone_url(GITOPS_SLUG)
-        context.progress(0, "Looking for the GitOps repository")
+        context.progress(0, "Looking for the GitOps repository", substep=("Looking", 0))
         if not await context.forge.has_shared_repository(GITOPS_SLUG):
             await context.before_change()
             if await context.forge.create_shared_repository(GITOPS_SLUG):
@@ -32,17 +32,17 @@ class SetupGitops(Step):
         files = expected_files(context)
 
         def write(own: Path) -> None:
-            context.progress(40, f"Writing {len(files)} files to {folder}")
+            context.progress(40, f"Writing {len(files)} files to {folder}", substep=("Writing", 0))
             refuse_stranger(own, project)
             clear_folder(own, project)
             write_files(own.parent.parent, files)
 
-        context.progress(20, "Fetching the GitOps repository")
+        context.progress(20, "Fetching the GitOps repository", substep=("Fetching", 0))
         title = f"Add {project.slug} for {project.parameters.gitops}"
         commit = await change_shared(context, folder=folder, step=self.name, title=title, change=write)
         context.log(f"Pushed commit {commit[:12]}: {title}" if commit else f"{folder} is there already")
         context.resource("gitops", folder, "created" if commit else "adopted", url=url)
-        context.progress(100, "GitOps knows the project")
+        context.progress(100, "GitOps knows the project", substep=("Writing", 100))
         return {"gitops_url": url, "gitops_path": folder}
 
     async def undo(self, context: StepContext) -> None:

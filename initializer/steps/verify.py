@@ -33,20 +33,20 @@ class Verify(Step):
 
     async def run(self, context: StepContext) -> Outputs:
         """Outputs: `verified`, how many `files` and `manifests` were checked and whether `tests` ran."""
-        context.progress(0, "Cloning the repository")
+        context.progress(0, "Cloning the repository", substep=("Cloning", 0))
         git = await clone_project(context)
-        context.progress(10, "Cloning the GitOps repository")
+        context.progress(10, "Cloning the GitOps repository", substep=("Cloning", 50))
         gitops = context.work_folder / "gitops"
         await git_of(context).clone(context.forge.remote(GITOPS_SLUG), gitops, is_shallow=True)
-        context.progress(20, "Checking that every file is there")
+        context.progress(20, "Checking that every file is there", substep=("Files", 0))
         files = await self._check_files(context, git, gitops)
-        context.progress(35, "Checking the manifests")
+        context.progress(35, "Checking the manifests", substep=("Manifests", 0))
         own_folder = gitops / gitops_path(context.project.slug)
         manifests = await self._check_manifests(context, git.folder, "the repository", MANIFEST_FOLDERS)
         manifests += await self._check_manifests(context, own_folder, "the GitOps repository", ("",))
-        context.progress(50, "Running the template's own tests")
+        context.progress(50, "Running the template's own tests", substep=("Tests", 0))
         has_tests = await self._run_tests(context, git.folder)
-        context.progress(100, "Everything is as it should be")
+        context.progress(100, "Everything is as it should be", substep=("Tests", 100))
         return {"verified": {"files": files, "manifests": manifests, "tests": has_tests}}
 
     async def _check_files(self, context: StepContext, git: Git, gitops: Path) -> int:

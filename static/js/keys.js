@@ -2,7 +2,13 @@
 (() => {
   const STORED = "shortcuts";
   const help = () => document.getElementById("keys");
-  const isOn = () => localStorage.getItem(STORED) !== "off";
+  const isOn = () => {
+    try {
+      return localStorage.getItem(STORED) !== "off";
+    } catch {
+      return true; // site data is blocked
+    }
+  };
   const isSeen = (element) => element.checkVisibility();
   let wasG = false; // the first of two keys
 

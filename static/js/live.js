@@ -12,7 +12,7 @@
   let heardAt = 0; // by the wall clock: a machine that slept finds that it has heard nothing for long
   let lostAt = 0, attempts = 0; // 0 while all is well
   let isEnded = false;
-  let polled = 0, pollTimer = null, backTimer = null;
+  let polled = 0, round = 0, pollTimer = null, backTimer = null;
 
   const connector = () => document.getElementById("live");
   const shown = () => document.getElementById("run-header")?.dataset.index ?? "0";
@@ -61,8 +61,7 @@
   const recover = () => {
     const away = lostAt && Date.now() - lostAt;
     lostAt = attempts = polled = 0;
-    clearTimeout(pollTimer);
-    pollTimer = null;
+    stopPolling();
     if (!away) return;
     say(away > BLINK_MS ? document.getElementById("connection")?.dataset.back : "");
     backTimer = setTimeout(() => { if (!lostAt) say(""); }, BACK_MS);
@@ -70,14 +69,23 @@
 
   // Asking by HTTP for the frame that the socket would have sent.
   const startPolling = () => { pollTimer ??= setTimeout(poll); };
+  const stopPolling = () => {
+    clearTimeout(pollTimer);
+    pollTimer = null;
+    round += 1; // an answer that is under way comes too late
+  };
   const poll = async () => {
-    const element = connector(), after = shown();
-    if (!element || !lostAt) return;
+    const element = connector(), after = shown(), mine = round;
+    if (!element || !lostAt) {
+      pollTimer = null;
+      return;
+    }
     try {
       const response = await fetch(asking(element.getAttribute("hx-ws:connect")));
       const text = await response.text();
+      if (mine !== round) return;
       if (!response.ok) polled = 0;
-      else if (!isOpen() && lostAt && after === shown() && element.isConnected) {
+      else if (!isOpen() && after === shown() && element.isConnected) {
         if (text) {
           await htmx.swap({ sourceElement: element, target: element, swap: "none swapEmpty:false", text, transition: false });
           htmx.trigger(element.isConnected ? element : document.body, "htmx:ws:after:message:incoming", { connection });
@@ -89,16 +97,17 @@
     } catch {
       polled = 0;
     }
-    if (!lostAt) return;
+    if (mine !== round) return;
     tell();
     pollTimer = setTimeout(poll, POLL_MS);
   };
 
   // What hx-ws tells. This comes when an attempt is planned, which may be long before it is made.
   document.addEventListener("htmx:ws:before:connection", (event) => {
-    if (connection?.element !== event.target) {
-      lostAt = attempts = polled = 0; // another page
+    if (connection?.element !== event.target) { // another page
+      lostAt = attempts = polled = 0;
       isEnded = false;
+      stopPolling();
     }
     connection = event.detail.connection;
     connection.element = event.target;
@@ -126,7 +135,7 @@
   document.addEventListener("htmx:ws:close", (event) => {
     if (event.detail.code < 4000) return;
     isEnded = true; // the server's no: nothing is tried again
-    clearTimeout(pollTimer);
+    stopPolling();
     tell();
   });
 

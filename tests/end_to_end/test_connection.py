@@ -310,3 +310,25 @@ def test_a_page_that_the_server_turns_away_says_so_and_tries_no_more(
     page.clock.run_for(60_000)
     assert len(opened) == 1
     expect(page.get_by_role("button", name="Retry now")).to_have_count(0)
+
+
+def test_a_page_out_of_the_browsers_cache_connects_again(
+    held_server: ServerProcess, visitors: Visitors, gate: Gate
+) -> None:
+    """A driven browser keeps no page in its cache, so the test tells the page what it would be told."""
+    gate.hold("push_template")
+    project = held_server.create("Cached", template="static-site")
+    page = visitors.open(f"{held_server.url}/projects/{project}")
+    expect(page.locator("#step-push_template-head[data-state=running]")).to_be_visible()
+    mark(page)
+    with page.expect_websocket() as connected:
+        page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+        gate.release("push_template")
+        held_server.wait_for_event(project, type="progress", step="setup_gitops")
+        page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    assert "after=" in connected.value.url
+    wait_until_it_stands_still(held_server, page, project)
+    assert check_log(held_server, page, project) > 20
+    gate.release("setup_gitops")
+    assert state_at_the_end(page) == "active"
+    assert not was_reloaded(page)

@@ -440,6 +440,7 @@ def test_logs_are_read_and_searched_without_javascript(
     shown = page.locator("#count-L2901").evaluate("row => getComputedStyle(row, '::before').content")
     assert shown in ('"2901"', "attr(value)")
     page.goto(url)
+    page.get_by_role("link", name="Search on a page of its own").click()
     page.fill("#log-query", "line 1234")
     page.keyboard.press("Enter")
     page.locator("#log-hits ol a").click()

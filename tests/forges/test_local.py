@@ -196,3 +196,19 @@ async def test_settings_of_the_servers_user_change_nothing(
     assert names_in(tmp_path) == {"forge", "home"}
     monkeypatch.delenv("GIT_DIR")
     assert git("symbolic-ref", "HEAD", cwd=folder / "shop.git") == "refs/heads/main"
+
+
+async def test_what_killed_processes_left_is_cleared_up(folder: Path, forge: LocalForge) -> None:
+    await forge.create_repository(project())
+    locks = [folder / "shop.git" / name for name in ("config.lock", "refs/heads/main.lock")]
+    for lock in locks:
+        lock.touch()
+    (folder / ".unfinished" / "p2.4567" / "objects").mkdir(parents=True)
+    before = everything_in(folder / "shop.git")
+    forge.clear_up()
+    assert not any(lock.exists() for lock in locks)
+    assert not (folder / ".unfinished").exists()
+    assert everything_in(folder / "shop.git").keys() == before.keys() - {
+        "config.lock",
+        "refs/heads/main.lock",
+    }

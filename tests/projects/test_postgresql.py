@@ -4,15 +4,15 @@ import asyncio
 import random
 
 import pytest
+
 from harness.proxy import Relay
 from harness.servers import PostgresServer
-from model.runs import PIPELINE, at, numbered, project_of
-
 from initializer.model.events import Reason, Started, StepFailed
 from initializer.model.progress import Status, fold
 from initializer.model.summary import Summary, summarise
 from initializer.projects.database import DatabaseUnavailable, open_database
 from initializer.projects.projects import Projects
+from model.runs import PIPELINE, at, numbered, project_of
 
 pytestmark = pytest.mark.anyio
 

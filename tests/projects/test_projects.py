@@ -6,7 +6,7 @@ import pytest
 from initializer.model.events import Event, Reason, Started, StepCompleted, StepFailed
 from initializer.model.progress import Status, fold
 from initializer.model.summary import Summary, summarise
-from initializer.projects.projects import PAGE_SIZE, Projects, SlugTaken
+from initializer.projects.projects import PAGE_SIZE, KeyUsed, Projects, SlugTaken
 from model.runs import HOSTILE, PIPELINE, START, at, numbered, project_of
 
 pytestmark = pytest.mark.anyio
@@ -51,10 +51,17 @@ async def test_a_slug_is_given_once(projects: Projects) -> None:
     assert await projects.get("b2") is None
 
 
-async def test_the_same_key_gives_the_same_project_whatever_else_was_asked(projects: Projects) -> None:
-    await projects.add(project_of("a1"), idempotency_key="k")
-    assert await projects.add(project_of("b2"), idempotency_key="k") == "a1"
-    assert await projects.add(project_of("c3", slug="project-a1"), idempotency_key="k") == "a1"
+async def test_the_same_key_gives_the_same_project(projects: Projects) -> None:
+    await projects.add(project_of("a1", slug="payments"), idempotency_key="k")
+    assert await projects.add(project_of("b2", slug="payments"), idempotency_key="k") == "a1"
+    assert (await projects.find()).total == 1
+
+
+async def test_a_key_that_made_another_project_makes_no_second_one(projects: Projects) -> None:
+    await projects.add(project_of("a1", slug="payments"), idempotency_key="k")
+    with pytest.raises(KeyUsed) as used:
+        await projects.add(project_of("b2", slug="orders"), idempotency_key="k")
+    assert used.value.slug == "payments"
     assert (await projects.find()).total == 1
 
 
@@ -175,7 +182,9 @@ async def test_only_the_attempt_that_owns_a_run_ends_it(projects: Projects) -> N
     assert row.status is Status.FAILED
 
 
-async def test_an_end_may_be_written_again_but_not_another_one(projects: Projects) -> None:
+async def test_an_end_that_is_written_again_counts_as_landed_and_another_one_does_not(
+    projects: Projects,
+) -> None:
     await add(projects, "a1")
     assert await finish(projects, "a1", 1, Status.ACTIVE)
     assert await finish(projects, "a1", 1, Status.ACTIVE)

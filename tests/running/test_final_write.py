@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.servers import PostgresServer
 from stage import DEADLINE_S, Stage, step_of
 
+from harness.servers import PostgresServer
 from initializer.model.events import Saving, is_final
 from initializer.model.progress import Status
 from initializer.projects.database import DatabaseUnavailable, open_database

@@ -10,9 +10,19 @@ import pytest
 from stage import DEADLINE_S, RUN, Stage, nothing, step_of
 
 from initializer.journal.file import FileJournal
-from initializer.journal.journal import AppendRefused, JournalUnavailable
+from initializer.journal.journal import AppendRefused, JournalDamaged, JournalUnavailable
 from initializer.journal.memory import MemoryJournal
-from initializer.model.events import Event, EventId, Log, Reason, Resource, Saving, StepStarted, is_final
+from initializer.model.events import (
+    Event,
+    EventId,
+    Failed,
+    Log,
+    Reason,
+    Resource,
+    Saving,
+    StepStarted,
+    is_final,
+)
 from initializer.model.progress import Status
 from initializer.model.summary import Summary
 from initializer.projects import database as database_module
@@ -706,3 +716,37 @@ async def test_the_summary_in_the_row_is_the_one_of_the_journal(stage: Stage) ->
     assert list(summary)[:4] == ["steps", "totalDuration", "failedStep", "completedAt"]
     row = await stage.row()
     assert msgspec.convert(summary, Summary) == row.summary
+
+
+async def test_a_row_that_has_ended_stays_as_it_is_when_the_journal_breaks_afterwards(stage: Stage) -> None:
+    class Breaking(FileJournal):
+        async def append(self, run: str, events: Sequence[Event], **how: Any) -> None:
+            if isinstance(events[-1], Failed):
+                raise JournalDamaged("damaged behind the row")
+            await super().append(run, events, **how)
+
+    async def refuse(context: StepContext) -> None:
+        raise StepError("the real reason")
+
+    journal = Breaking(stage.folder / "journals")
+    await stage.run(step_of("first", nothing), step_of("second", refuse), journal=journal)
+    row = await stage.row()
+    assert row.error == "Second failed: the real reason"
+    assert row.summary is not None
+    assert row.summary.failed_step == "second"
+
+
+async def test_what_is_left_of_a_step_is_not_heard_once_the_step_is_over(stage: Stage) -> None:
+    late: list[StepContext] = []
+
+    async def leave(context: StepContext) -> None:
+        late.append(context)
+
+    async def speak(context: StepContext) -> None:
+        late[0].log("too late")
+        late[0].progress(50, "too late")
+        late[0].resource("repository", "late", "created")
+
+    await stage.run(step_of("first", leave), step_of("second", speak))
+    assert (await stage.progress()).resources == ()
+    assert await stage.lines() == []

@@ -23,7 +23,7 @@ async def test_each_file_is_told_as_progress_and_in_the_log(context: RealContext
     clone = await git_of(context).clone(context.forge.remote("shop"), context.work_folder / "look")
     files = tree_of(clone.folder)
     assert [line for line in context.lines if line in files] == files
-    assert [percent for _, percent in context.substeps] == [
+    assert [percent for name, percent in context.substeps if name == "Adding files"] == [
         100 * count // len(files) for count in range(1, len(files) + 1)
     ]
 

@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from harness.forms import filled_form
-from harness.server import ServerProcess
+from harness.server import ServerProcess, StartServer
 from harness.waiting import wait_for
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&amp;{{7*7}}"
@@ -167,3 +167,11 @@ def test_an_error_of_the_server_shows_no_more_than_a_sentence(server: ServerProc
 def test_nothing_is_kept_in_cookies(site: ServerProcess) -> None:
     assert site.post({"name": "Without cookies"}).status_code == 303
     assert not site.client.cookies
+
+
+def test_on_a_trusted_network_addresses_are_answered_and_names_of_others_are_not(
+    start_server: StartServer,
+) -> None:
+    server = start_server(trust_network="1", host="0.0.0.0")
+    assert raw_answer(server, "/livez", "192.168.7.7:8000").startswith("HTTP/1.1 200 ")
+    assert raw_answer(server, "/livez", "evil.example:8000").startswith("HTTP/1.1 400 ")
