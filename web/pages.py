@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from initializer.access import Action
+from initializer.access import Action, allowed
 from initializer.catalog.catalog import Template
 from initializer.creation import Invalid, ProjectRequest
 from initializer.engines.engine import QueueFull
@@ -89,8 +89,9 @@ class Pages:
 
     async def rows(self, request: Request) -> Response:
         """Rows of the list as they are now, for a list that shows runs that go on."""
-        authorize(request, Action.LIST)
-        rows = await services(request).projects.get_all(asked_rows(request.query_params))
+        viewer = authorize(request, Action.LIST)
+        asked = await services(request).projects.get_all(asked_rows(request.query_params))
+        rows = [row for row in asked if allowed(viewer, Action.VIEW, row.project)]
         return _html(self._rendering.rows(rows, await self._views(request, rows)))
 
     async def new(self, request: Request) -> Response:

@@ -51,11 +51,6 @@ class Room:
         self._viewers: set[Viewer] = set()
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nobody watches."""
-        return not self._viewers
-
-    @property
     def progress(self) -> Progress:
         """Where the run stands, shown or not yet."""
         return self._latest.progress

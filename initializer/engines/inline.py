@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from initializer.cancellation import is_cancelled
 from initializer.engines.engine import QueueFull
 from initializer.journal.signal import Signals
 from initializer.model.events import Reason
@@ -60,14 +61,9 @@ class InlineEngine:
                 except Exception:
                     log.exception("run broke off", project=project.id, attempt=attempt)
                 except asyncio.CancelledError:
-                    if _is_cancelled():
+                    if is_cancelled():
                         raise
                     log.exception("run cancelled itself", project=project.id, attempt=attempt)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 @asynccontextmanager

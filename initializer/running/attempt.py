@@ -10,6 +10,7 @@ from functools import partial
 
 import structlog
 
+from initializer.cancellation import is_cancelled
 from initializer.errors import InitializerError
 from initializer.journal.journal import AppendRefused, Journal, JournalUnavailable
 from initializer.model.events import (
@@ -29,7 +30,7 @@ from initializer.model.summary import summarise
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import Projects
 from initializer.running.outbox import Outbox, Refusal
-from initializer.running.outcome import is_cancelled, outcome_of
+from initializer.running.outcome import outcome_of
 from initializer.running.ownership import Decision, Ownership, OwnershipLost
 from initializer.running.patience import until_answered
 from initializer.steps.step import Outputs, Step

@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
+from initializer.cancellation import is_cancelled
 from initializer.errors import InitializerError
 from initializer.model.text import harmless_json, sentence_of
 from initializer.running.ownership import OwnershipLost
 from initializer.steps.step import Outputs, Step, StepError
 
-__all__ = ["is_cancelled", "outcome_of", "unexpected"]
+__all__ = ["outcome_of", "unexpected"]
 
 
 async def outcome_of(
@@ -36,12 +37,6 @@ async def outcome_of(
         return {}, _failure(error, run, log)
     except Exception as error:
         return {}, _failure(_alone(error), run, log)
-
-
-def is_cancelled() -> bool:
-    """Whether somebody has cancelled this task: a `CancelledError` may also come out of what it awaits."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _alone(error: Exception) -> Exception:

@@ -3,7 +3,7 @@
   const TAIL = 100; // rows that frames keep (LOG_TAIL_ROWS)
   const WINDOW = 300; // rows of a log that is read
   const NEAR = 300; // pixels to the end of what is there
-  const still = new Map(); // log that stands still -> its scroll position
+  const still = new Map(); // log that stands still -> its scroll position, and how many lines there were then
   const fetching = new WeakSet();
 
   const list = (log) => log.querySelector("ol");
@@ -46,7 +46,8 @@
   const standStill = (log) => {
     log.classList.add("still"); // steps.js leaves it open
     list(log).removeAttribute("id"); // no frame finds it
-    still.set(log, log.scrollTop);
+    const known = still.get(log)?.known ?? (part(log, ".log-count") ? lines(log) : null);
+    still.set(log, { position: log.scrollTop, known });
   };
   const follow = async (log) => {
     if (!still.delete(log)) return;
@@ -249,26 +250,26 @@
   });
 
   const refresh = () => {
-    for (const [log, position] of still) {
-      if (!log.isConnected && !moveOn(log, position)) continue;
-      const count = lines(log) - last(list(log));
-      const button = part(log, ".log-new");
-      button.hidden = count <= 0;
-      if (count > 0) button.textContent = count === 1 ? button.dataset.one : button.dataset.more.replace("{}", count.toLocaleString());
+    for (const [log, state] of still) {
+      if (!log.isConnected && !moveOn(log, state)) continue;
+      const count = lines(log) - (state.known ??= lines(log));
+      const button = part(log, ".log-new"), { one, more, none } = button.dataset;
+      button.hidden = lines(log) <= last(list(log));
+      button.textContent = count > 1 ? more.replace("{}", count.toLocaleString()) : count ? one : none;
     }
     mark();
     showTimes();
     document.dispatchEvent(new Event("log:rows"));
   };
   // The panel gave way to the summary: a log that is read goes over into it as it is.
-  const moveOn = (log, position) => {
+  const moveOn = (log, state) => {
     still.delete(log);
     const place = document.querySelector(`details[data-step="${CSS.escape(details(log)?.dataset.step ?? "")}"]`);
     if (!place || !details(log).open) return false;
     place.querySelector(".log-box").replaceWith(log.closest(".log-box"));
     place.open = true;
-    log.scrollTop = position;
-    still.set(log, position);
+    log.scrollTop = state.position;
+    still.set(log, state);
     if (chosen?.log === log) getSelection().setBaseAndExtent(...chosen.range);
     fetchRows(log, `after=${last(list(log))}`).then(refresh); // how many lines there are in the end
     return true;

@@ -261,6 +261,7 @@ def test_a_link_leads_to_its_lines_in_the_live_page_and_in_the_summary(
     check()
     page = visitors.open(f"{url}#count-L50-L42")
     check()
+    expect(page.locator("details[data-step=count] .log-new")).to_have_text("To the end")
     page.evaluate("() => { location.hash = '#count-L2999'; }")
     expect(page.locator("li.marked")).to_have_text("line 2999")
     wait_for(lambda: is_seen(page.locator("#count-L2999")), "line 2999 is seen")
