@@ -1,5 +1,6 @@
 """What must be true of this machine before the app starts, one clear sentence a fault."""
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -12,13 +13,27 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import asyncpg
 import msgspec
 
 from initializer.errors import InitializerError
 from initializer.forges.git import MINIMUM_GIT
+from initializer.redis_client import RedisUnfit, examine_redis, open_redis
 from initializer.settings import BadSetting, Settings
 
-__all__ = ["CheckFailed", "Finding", "bind", "check_database", "check_git", "examine", "hold_data_folder"]
+__all__ = [
+    "CheckFailed",
+    "Finding",
+    "bind",
+    "check_database",
+    "check_git",
+    "check_servers",
+    "examine",
+    "hold_data_folder",
+]
+
+SERVER_LIMIT_S = 10
+"""How long PostgreSQL may take to answer at the start."""
 
 
 class CheckFailed(InitializerError):
@@ -47,8 +62,8 @@ def check_git() -> str:
 
 
 @contextlib.contextmanager
-def hold_data_folder(folder: Path) -> Iterator[None]:
-    """Hold the lock on the data folder: one process at a time works in it.
+def hold_data_folder(folder: Path, *, is_shared: bool = False) -> Iterator[None]:
+    """Hold the lock on the data folder: one process at a time works in it, or several that all share it.
 
     Raises `CheckFailed` where it cannot be written or another process holds it.
     """
@@ -58,7 +73,7 @@ def hold_data_folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CheckFailed(f"DATA_DIR {folder} cannot be written: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise CheckFailed(
@@ -118,12 +133,44 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
         settings = Settings.from_environ(environ)
     except BadSetting as fault:
         return [*findings, Finding(is_ok=False, sentence=str(fault))]
-    return [*findings, _finding(lambda: _examine_data(settings)), _finding(lambda: _examine_port(settings))]
+    findings += [_finding(lambda: _examine_data(settings)), _finding(lambda: _examine_port(settings))]
+    if settings.is_on_servers:
+        findings.append(_finding(lambda: _examine_servers(settings)))
+    return findings
+
+
+def check_servers(settings: Settings) -> list[str]:
+    """What is unwise about PostgreSQL and Redis, a sentence each.
+
+    Raises `CheckFailed` where they cannot be used.
+    """
+    return asyncio.run(_check_servers(settings))
+
+
+async def _check_servers(settings: Settings) -> list[str]:
+    try:
+        connection = await asyncpg.connect(settings.database_url, timeout=SERVER_LIMIT_S)
+        await connection.close()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+        raise CheckFailed(
+            f"DATABASE_URL names a PostgreSQL that cannot be used: {error or 'it does not answer'}"
+        ) from error
+    try:
+        async with open_redis(settings.redis_url) as client:
+            return await examine_redis(client)
+    except (RedisUnfit, ValueError) as error:
+        raise CheckFailed(str(error)) from error
+
+
+def _examine_servers(settings: Settings) -> str:
+    warnings = check_servers(settings)
+    return "; ".join(["PostgreSQL and Redis answer", *warnings])
 
 
 def _examine_data(settings: Settings) -> str:
-    with hold_data_folder(settings.data_dir):
-        check_database(settings.database_url)
+    with hold_data_folder(settings.data_dir, is_shared=settings.is_on_servers):
+        if not settings.is_on_servers:
+            check_database(settings.database_url)
         return f"DATA_DIR {settings.data_dir} can be written"
 
 

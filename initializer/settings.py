@@ -28,6 +28,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     public_url: str = "http://localhost:8000"
     data_dir: Path = Path("data")
     database_url: str = ""
+    database_pool_size: int = 10
+    redis_url: str = ""
+    lease_s: int = 5
+    shutdown_grace_s: int = 10
     log_level: str = "INFO"
     max_concurrent_runs: int = 4
     journal_retention_days: int = 7
@@ -41,13 +45,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         values = {name: _PARSERS[name](name.upper(), text) for name, text in given.items()}
         settings = msgspec.convert(values, cls, strict=True) if values else cls()
         settings = msgspec.structs.replace(settings, data_dir=settings.data_dir.absolute())
-        if "public_url" not in given:
-            settings = msgspec.structs.replace(settings, public_url=f"http://localhost:{settings.port}")
         if "database_url" not in given:
             database = settings.data_dir / "projects.db"
             settings = msgspec.structs.replace(settings, database_url=f"sqlite:///{database}")
+        settings._check_servers(has_public_url="public_url" in given)
+        if "public_url" not in given:
+            settings = msgspec.structs.replace(settings, public_url=f"http://localhost:{settings.port}")
         settings._check_exposure()
         return settings
+
+    @property
+    def is_on_servers(self) -> bool:
+        """Whether any number of processes may work: rows in PostgreSQL, events in Redis."""
+        return self.database_url.startswith("postgresql:")
+
+    def _check_servers(self, *, has_public_url: bool) -> None:
+        if self.is_on_servers and not self.redis_url:
+            raise BadSetting(
+                "REDIS_URL", "is not set, but DATABASE_URL names PostgreSQL: the two servers go together"
+            )
+        if self.redis_url and not self.is_on_servers:
+            raise BadSetting(
+                "DATABASE_URL",
+                "does not name a PostgreSQL, but REDIS_URL is set: the two servers go together, and without "
+                "them there is one process",
+            )
+        if self.is_on_servers and not has_public_url:
+            raise BadSetting(
+                "PUBLIC_URL",
+                "is not set: all processes have to name the same address, whoever performs a run",
+            )
 
     def _check_exposure(self) -> None:
         if not is_loopback(self.host) and not self.trust_network:
@@ -111,8 +138,20 @@ def _origins(name: str, text: str) -> tuple[str, ...]:
 
 
 def _database_url(name: str, text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    if scheme in ("postgresql", "postgres") and urlsplit(text).hostname:
+        return f"postgresql://{rest}"
     if not text.startswith("sqlite:///"):
-        raise BadSetting(name, "is not an SQLite address; this version takes sqlite:///path/to/projects.db")
+        raise BadSetting(
+            name,
+            "is neither sqlite:///path/to/projects.db nor postgresql://user:password@host:5432/database",
+        )
+    return text
+
+
+def _redis_url(name: str, text: str) -> str:
+    if not text.startswith(("redis://", "rediss://", "unix://")):
+        raise BadSetting(name, "is no address such as redis://user:password@host:6379/0")
     return text
 
 
@@ -126,6 +165,10 @@ _PARSERS: dict[str, Callable[[str, str], object]] = {
     "public_url": _url,
     "data_dir": _path,
     "database_url": _database_url,
+    "database_pool_size": _whole(2, 1000),
+    "redis_url": _redis_url,
+    "lease_s": _whole(2, 300),
+    "shutdown_grace_s": _whole(0, 3600),
     "log_level": _level,
     "max_concurrent_runs": _whole(1, 1000),
     "journal_retention_days": _whole(1, 3650),

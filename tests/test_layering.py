@@ -17,11 +17,17 @@ SOURCES = sorted(
 
 MAY_IMPORT = {
     "initializer.errors": set(),
+    "initializer.cancellation": set(),
     "initializer.model": {"initializer.errors"},
     "initializer.redis_client": {"initializer.errors"},
     "initializer.journal": {"initializer.errors", "initializer.model", "initializer.redis_client"},
     "initializer.projects": {"initializer.errors", "initializer.model"},
-    "initializer.engines": {"initializer.errors", "initializer.model", "initializer.journal"},
+    "initializer.engines": {
+        "initializer.errors",
+        "initializer.model",
+        "initializer.journal",
+        "initializer.cancellation",
+    },
     "initializer.forges": {"initializer.errors", "initializer.model", "initializer.processes"},
     "initializer.running": {
         "initializer.errors",
@@ -33,6 +39,7 @@ MAY_IMPORT = {
         "initializer.steps",
         "initializer.processes",
         "initializer.redis_client",
+        "initializer.cancellation",
     },
 }
 """Parts with rules of their own; whatever else is in `initializer` may import all of it."""

@@ -1,10 +1,8 @@
 """The composition root: settings in, the running app out."""
 
-import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 
 import structlog
 from starlette.applications import Starlette
@@ -15,15 +13,9 @@ from starlette.routing import WebSocketRoute
 from initializer.access import Action
 from initializer.catalog.catalog import load_catalog
 from initializer.creation import Creation
-from initializer.engines.inline import open_inline_engine
 from initializer.forges.local import LocalForge, is_repository, repository_path
-from initializer.journal.file import FileJournal
-from initializer.projects.database import open_database
-from initializer.projects.projects import Projects
-from initializer.running.recovery import recover, retire_left_behind
-from initializer.running.runner import Runner
 from initializer.settings import Settings
-from initializer.steps.builtin import BUILTIN_STEPS, pipeline_of
+from initializer.steps.builtin import pipeline_of
 from web.assets import Assets, folder_of
 from web.embedding import Embedding
 from web.errors import error_handlers
@@ -34,19 +26,19 @@ from web.live_socket import LiveSocket
 from web.logs import Logs
 from web.pages import Pages
 from web.rendering import Rendering
+from web.running_parts import open_running_parts
 from web.security import SecurityHeaders, TrustedHosts, authorize
 from web.state import Services, services
 
 __all__ = ["create_app"]
 
-WORK_FOLDER, JOURNAL_FOLDER, FORGE_FOLDER = "work", "journals", "repositories"
-SWEEP_INTERVAL_S = 3600
+FORGE_FOLDER = "repositories"
 
 log = structlog.get_logger()
 
 
 def create_app(settings: Settings) -> Starlette:
-    """The app, ready to be served by one process that holds the lock on its data folder."""
+    """The app, ready to be served; embedded, by the one process that holds the lock on its data folder."""
     assets = Assets(folder_of("static"))
     rendering = Rendering(folder_of("templates"), assets)
     catalog = load_catalog()
@@ -66,34 +58,29 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def parts() -> AsyncIterator[Services]:
         """Open the parts in the order in which they need each other; what was left unfinished goes on."""
-        journal = FileJournal(settings.data_dir / JOURNAL_FOLDER)
-        keep_for = timedelta(days=settings.journal_retention_days)
-        async with open_database(settings.database_url) as database, _sweeping(journal):
-            projects = Projects(database)
-            runner = Runner(
-                journal=journal,
-                projects=projects,
-                steps={step.name: step for step in BUILTIN_STEPS},
-                forges={forge.name: forge},
-                work_folder=settings.data_dir / WORK_FOLDER,
-                keep_journal_for=keep_for,
+        async with (
+            open_running_parts(settings, forge) as running,
+            open_hub(
+                journal=running.journal,
+                projects=running.projects,
+                engine=running.engine,
+                rendering=rendering,
+            ) as hub,
+        ):
+            creation = Creation(
+                projects=running.projects,
+                engine=running.engine,
+                catalog=catalog,
+                pipeline=pipeline_of(),
+                forge=forge.name,
             )
-            async with (
-                open_inline_engine(runner.run, max_concurrent_runs=settings.max_concurrent_runs) as engine,
-                open_hub(journal=journal, projects=projects, engine=engine, rendering=rendering) as hub,
-            ):
-                await asyncio.to_thread(forge.clear_up)
-                left_behind = await journal.unretired()
-                await retire_left_behind(left_behind, journal, projects, keep_for=keep_for)
-                await recover(projects, engine)
-                creation = Creation(
-                    projects=projects,
-                    engine=engine,
-                    catalog=catalog,
-                    pipeline=pipeline_of(),
-                    forge=forge.name,
-                )
-                yield Services(projects=projects, journal=journal, engine=engine, creation=creation, hub=hub)
+            yield Services(
+                projects=running.projects,
+                journal=running.journal,
+                engine=running.engine,
+                creation=creation,
+                hub=hub,
+            )
 
     return Starlette(
         routes=[
@@ -119,22 +106,3 @@ def create_app(settings: Settings) -> Starlette:
 async def _authorize_clone(request: Request, slug: str) -> None:
     row = await services(request).projects.get_by_slug(slug)
     authorize(request, Action.CLONE, row.project if row else None)
-
-
-@asynccontextmanager
-async def _sweeping(journal: FileJournal) -> AsyncIterator[None]:
-    """Delete retired journals at start and every hour."""
-
-    async def sweep() -> None:
-        while True:
-            removed = await journal.remove_retired(datetime.now(UTC))
-            if removed:
-                log.info("retired journals deleted", count=removed)
-            await asyncio.sleep(SWEEP_INTERVAL_S)
-
-    async with asyncio.TaskGroup() as group:
-        sweeper = group.create_task(sweep())
-        try:
-            yield
-        finally:
-            sweeper.cancel()

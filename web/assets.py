@@ -27,6 +27,7 @@ SCRIPTS = (
     "keys",
     "copy",
     "log",
+    "log_options",
     "log_search",
     "navigation",
 )

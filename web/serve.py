@@ -4,9 +4,11 @@ import resource
 import socket
 import sys
 
+import structlog
 import uvicorn
 
-from initializer.checks import bind, check_database, check_git, hold_data_folder
+from initializer.checks import bind, check_database, check_git, check_servers, hold_data_folder
+from initializer.running.recovery import takeover_limit_s
 from initializer.settings import Settings, is_loopback
 from web.app import create_app
 
@@ -16,13 +18,22 @@ SHUTDOWN_LIMIT_S = 10
 MAX_CONNECTIONS = 10_000
 """Open connections; beyond, a request is answered with 503 at once."""
 
+log = structlog.get_logger()
+
 
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Raises `CheckFailed` where the machine is not as it must be."""
     check_git()
     open_files = _raise_file_limit()
-    with hold_data_folder(settings.data_dir), bind(settings) as bound:
-        check_database(settings.database_url)
+    with (
+        hold_data_folder(settings.data_dir, is_shared=settings.is_on_servers),
+        bind(settings) as bound,
+    ):
+        if settings.is_on_servers:
+            for warning in check_servers(settings):
+                log.warning("unwise configuration", problem=warning)
+        else:
+            check_database(settings.database_url)
         _greet(settings, bound)
         config = uvicorn.Config(
             create_app(settings),
@@ -48,5 +59,12 @@ def _raise_file_limit() -> int:
 def _greet(settings: Settings, bound: socket.socket) -> None:
     port = bound.getsockname()[1]
     host = "localhost" if is_loopback(settings.host) else settings.host
-    sys.stdout.write(f"Serving on http://{host}:{port}. Ctrl-C stops; runs go on at the next start.\n")
+    sys.stdout.write(f"Serving on http://{host}:{port}. {_promise(settings)}\n")
     sys.stdout.flush()
+
+
+def _promise(settings: Settings) -> str:
+    if settings.is_on_servers:
+        limit_s = takeover_limit_s(settings.lease_s)
+        return f"Ctrl-C stops; another process goes on with its runs, after a crash within {limit_s:g} s."
+    return "Ctrl-C stops; runs go on at the next start."

@@ -21,6 +21,10 @@ from initializer.redis_client import asking
 
 __all__ = ["RedisJournal", "channel_of", "open_redis_journal", "stream_of"]
 
+RETRY_S = 0.5
+SCANNED_KEYS = 500
+NO_END = -1
+"""What Redis says of a key that has no expiry."""
 SUBSCRIBE_LIMIT_S = 1.0
 """How long a follower waits for its subscription before its first look; it looks again when it has come."""
 
@@ -51,6 +55,10 @@ def stream_of(run: str) -> str:
 def channel_of(run: str) -> str:
     """The channel on which each appended event is published."""
     return f"project:{run}"
+
+
+def _run_of(stream: bytes) -> str:
+    return stream.decode().split(":")[1]
 
 
 class RedisJournal:
@@ -85,7 +93,11 @@ class RedisJournal:
         return [event for event in await self._read_from(run, "-") if event.index > after]
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
-        """See `Journal`. The channel is quick and may lose something; the stream is the record."""
+        """See `Journal`. The channel is quick and may lose something; the stream is the record.
+
+        Once it has begun it waits for a Redis that is away: whoever began anew could find a stream that its
+        owner has not made whole again yet, and see the run go back.
+        """
         last: EventId = ""
         with self._subscription.listen(channel_of(run)) as listener:
             with suppress(TimeoutError):
@@ -96,7 +108,14 @@ class RedisJournal:
                 messages = [_decode(run, message) for message in listener.take()]
                 events = None if is_behind else _following(messages, last)
                 if events is None:
-                    events = await self._read_behind(run, last)
+                    try:
+                        events = await self._read_behind(run, last)
+                    except JournalUnavailable:
+                        if not last:
+                            raise
+                        await asyncio.sleep(RETRY_S)
+                        listener.fall_behind()
+                        continue
                 if events:
                     last = events[-1].id
                 yield [event for event in events if event.index > after]
@@ -105,6 +124,22 @@ class RedisJournal:
     async def retire(self, run: str, *, keep_for: timedelta) -> None:
         async with _asking(run, "retired"):
             await self._client.expire(stream_of(run), keep_for)
+
+    async def unretired(self) -> list[str]:
+        """The runs whose journal has no end in sight. Raises `JournalUnavailable`."""
+        runs: list[str] = []
+        cursor = 0
+        while True:
+            async with asking(JournalUnavailable, "the journals cannot be listed"):
+                found: Any = await self._client.scan(cursor, match=stream_of("*"), count=SCANNED_KEYS)
+                cursor, keys = found
+                pipeline = self._client.pipeline(transaction=False)
+                for key in keys:
+                    pipeline.ttl(key)
+                ends: list[int] = await pipeline.execute()
+            runs += [_run_of(key) for key, end_s in zip(keys, ends, strict=True) if end_s == NO_END]
+            if not cursor:
+                return runs
 
     async def _read_behind(self, run: str, last: EventId) -> list[Event]:
         """What the stream has behind an event that was seen. Raises `JournalRewritten`.

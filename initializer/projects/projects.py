@@ -161,6 +161,14 @@ class Projects:
         query = projects.select().where(projects.c.status.in_([status.value for status in _OPEN]))
         return _rows(await self._database.fetch_all(query.order_by(projects.c.created_at, projects.c.id)))
 
+    async def open_attempts(self) -> Mapping[str, int]:
+        """The attempt that owns each run that is not over, oldest first."""
+        query = sa.select(projects.c.id, projects.c.attempt).where(
+            projects.c.status.in_([status.value for status in _OPEN])
+        )
+        rows = await self._database.fetch_all(query.order_by(projects.c.created_at, projects.c.id))
+        return {row.id: row.attempt for row in rows}
+
     async def statuses(self, ids: Iterable[str]) -> Mapping[str, Status]:
         """The status of each of these projects, in one query."""
         query = sa.select(projects.c.id, projects.c.status).where(projects.c.id.in_(list(ids)))

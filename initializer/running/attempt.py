@@ -35,7 +35,7 @@ from initializer.running.ownership import Decision, Ownership, OwnershipLost
 from initializer.running.patience import until_answered
 from initializer.steps.step import Outputs, Step
 
-__all__ = ["Attempt", "JournalDiverged"]
+__all__ = ["Attempt", "HandedOver", "JournalDiverged"]
 
 TICK_S = 1 / 30
 """What steps say goes to the journal at once, then at most this often."""
@@ -49,6 +49,10 @@ log = structlog.get_logger()
 
 class JournalDiverged(InitializerError):
     """The journal holds events that this attempt has not seen: begin again from what it holds."""
+
+
+class HandedOver(InitializerError):
+    """The attempt was asked to leave, and did so between two steps."""
 
 
 PerformStep = Callable[["Attempt", Step], Awaitable[Outputs | None]]
@@ -70,13 +74,15 @@ class Attempt:
         journal: Journal,
         projects: Projects,
         perform_step: PerformStep,
-        lease_s: float = math.inf,
+        ownership: Ownership | None = None,
     ) -> None:
         self.project = project
         self.attempt = attempt
         self.execution = Execution(fold(project.parameters.pipeline, history))
         self._outbox = Outbox(attempt=attempt, history=history)
-        self._ownership = Ownership(attempt=attempt, lease_s=lease_s, now=time.monotonic())
+        self._ownership = ownership or Ownership(attempt=attempt, lease_s=math.inf, now=time.monotonic())
+        self._is_leaving = False
+        self._is_journal_doubted = False
         self._steps = steps
         self._journal = journal
         self._projects = projects
@@ -89,7 +95,7 @@ class Attempt:
     async def perform(self, reason: Reason) -> None:
         """Run to the end; cancelled, it leaves the run to a successor.
 
-        Raises `OwnershipLost` and `JournalDiverged`.
+        Raises `OwnershipLost`, `JournalDiverged` and `HandedOver`.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -104,6 +110,15 @@ class Attempt:
             if is_cancelled():  # which a group hides behind its tasks' errors
                 raise asyncio.CancelledError from errors
             raise errors.exceptions[0] from errors
+
+    def leave(self) -> None:
+        """Begin no further step; a run that is over is still ended."""
+        self._is_leaving = True
+
+    def doubt_journal(self) -> None:
+        """Look soon whether the journal still has what it took, also where nothing more is said."""
+        self._is_journal_doubted = True
+        self._said.set()
 
     # What steps say: plain calls of microseconds. What is left of a step that has ended is not heard.
 
@@ -150,6 +165,8 @@ class Attempt:
     async def _perform(self, reason: Reason) -> None:
         self._put(self.execution.start(reason, _now()))
         while (spec := self.execution.next_step) is not None:
+            if self._is_leaving:
+                raise HandedOver(f"attempt {self.attempt} left run {self.project.id} before step {spec.name}")
             await self._step(spec)
         await self._finish()
 
@@ -219,9 +236,11 @@ class Attempt:
                     await self._pressed.wait()
 
     async def _append(self) -> None:
-        expected, events = self._outbox.batch()
-        if not events:
+        if not self._outbox.is_unacknowledged:
+            await self._check_journal()
             return
+        await self.verify()  # a runner that was stalled past its lease adds nothing more
+        expected, events = self._outbox.batch()
         try:
             await self._journal.append(
                 self.project.id,
@@ -233,6 +252,17 @@ class Attempt:
             await self._refused(refused)
         else:
             self._outbox.acknowledge(events[-1].id)
+
+    async def _check_journal(self) -> None:
+        """Have what a journal in doubt has lost appended again."""
+        tail = self._outbox.tail
+        if not self._is_journal_doubted or tail is None:
+            return
+        held = await self._journal.read(self.project.id)
+        self._is_journal_doubted = False
+        found = held[-1].id if held else None
+        if found != tail:
+            await self._refused(AppendRefused(expected=tail, tail=found))
 
     async def _refused(self, refused: AppendRefused) -> None:
         refusal = self._outbox.refused(refused.tail)

@@ -1,5 +1,7 @@
 """Takes up what a process left behind when it ended: its runs, and the journals of those that were over."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -8,13 +10,23 @@ import structlog
 from initializer.engines.engine import Engine
 from initializer.journal.journal import Journal
 from initializer.model.events import Reason
+from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import Projects
+from initializer.running.absence import Absences, Sight
+from initializer.running.lease import Leases, LeaseState, LeaseUnavailable
 
-__all__ = ["recover", "retire_left_behind"]
+__all__ = ["Recovery", "recover", "retire_left_behind", "takeover_limit_s"]
 
+LOOK_S = 1.0
+"""How often a process looks for runs without an owner."""
 ROWS_ASKED = 500
 
 log = structlog.get_logger()
+
+
+def takeover_limit_s(lease_s: float) -> float:
+    """How soon a run whose process died is taken over: its lease runs out, and is away for as long again."""
+    return 2 * lease_s + 2 * LOOK_S
 
 
 async def recover(projects: Projects, engine: Engine) -> int:
@@ -25,12 +37,7 @@ async def recover(projects: Projects, engine: Engine) -> int:
     """
     claimed = 0
     for row in await projects.unfinished():
-        attempt = await projects.claim(row.project.id, seen_attempt=row.attempt)
-        if attempt is None:
-            continue
-        log.info("run taken over", project=row.project.id, attempt=attempt)
-        engine.submit(row.project, attempt=attempt, reason=Reason.TAKEOVER)
-        claimed += 1
+        claimed += await _take_over(projects, engine, (row.project.id, row.attempt))
     return claimed
 
 
@@ -46,3 +53,44 @@ async def retire_left_behind(
         for run, status in statuses.items():
             if status.is_final:
                 await journal.retire(run, keep_for=keep_for)
+
+
+class Recovery:
+    """Looks for lost runs in every process of many; each is claimed once, by its row."""
+
+    def __init__(self, projects: Projects, engine: Engine, leases: Leases, *, lease_s: float) -> None:
+        self._projects = projects
+        self._engine = engine
+        self._leases = leases
+        self._absences = Absences(period_s=lease_s, max_gap_s=max(lease_s / 2, 2 * LOOK_S))
+
+    async def keep(self) -> None:
+        """Look, for ever."""
+        while True:
+            try:
+                for lost in await self._look():
+                    await _take_over(self._projects, self._engine, lost)
+            except LeaseUnavailable as error:
+                self._absences.broke()
+                log.warning("lost runs not looked for", error=str(error))
+            except DatabaseUnavailable as error:
+                log.warning("lost runs not looked for", error=str(error))
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> list[Sight]:
+        attempts = await self._projects.open_attempts()
+        leases = await self._leases.look(attempts)
+        absent = [(run, attempts[run]) for run, state in leases.items() if state is LeaseState.ABSENT]
+        left = [(run, attempts[run]) for run, state in leases.items() if state is LeaseState.HANDED_OVER]
+        return [*left, *self._absences.saw(absent, now=time.monotonic())]
+
+
+async def _take_over(projects: Projects, engine: Engine, lost: Sight) -> bool:
+    run, seen_attempt = lost
+    attempt = await projects.claim(run, seen_attempt=seen_attempt)
+    row = None if attempt is None else await projects.get(run)
+    if attempt is None or row is None:
+        return False
+    log.info("run taken over", project=run, attempt=attempt)
+    engine.submit(row.project, attempt=attempt, reason=Reason.TAKEOVER)
+    return True

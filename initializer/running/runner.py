@@ -2,34 +2,46 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 
+from initializer.errors import InitializerError
 from initializer.forges.forge import Forge
 from initializer.journal.journal import Journal, JournalUnavailable
-from initializer.model.events import Reason
+from initializer.model.events import Event, Reason, Started, StepCompleted, StepSkipped
 from initializer.model.parameters import Project
 from initializer.projects.projects import Projects
-from initializer.running.attempt import Attempt, JournalDiverged
+from initializer.running.attempt import Attempt, HandedOver, JournalDiverged
 from initializer.running.context import RunContext
 from initializer.running.failure import give_up
+from initializer.running.lease import Leases
 from initializer.running.ownership import OwnershipLost
 from initializer.running.patience import until_answered
 from initializer.steps.step import Outputs, Step
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "WorkerStopped"]
 
 MAX_READINGS = 5
 """How often a run begins again because its journal held events of an attempt before, before it gives up."""
 
+MAX_DEATHS = 3
+"""How often a run's process may end within one step: what brought it down will do so again."""
+
 log = structlog.get_logger()
 
 
+class WorkerStopped(InitializerError):
+    """The process of a run ended again and again within the same step."""
+
+
 class Runner:
-    """Performs runs with these steps on these forges. `work_folder` is its own; it is emptied first."""
+    """Performs runs with these steps on these forges. `work_folder` is its own; it is emptied first.
+
+    With `leases` there are other processes: who owns a run has to be proven again and again.
+    """
 
     def __init__(
         self,
@@ -40,6 +52,7 @@ class Runner:
         forges: Mapping[str, Forge],
         work_folder: Path,
         keep_journal_for: timedelta,
+        leases: Leases | None = None,
     ) -> None:
         self._journal = journal
         self._projects = projects
@@ -47,6 +60,11 @@ class Runner:
         self._forges = forges
         self._work_folder = work_folder
         self._keep_journal_for = keep_journal_for
+        self._leases = leases
+        self._attempts: set[Attempt] = set()
+        self._is_leaving = False
+        if leases is not None:
+            leases.on_forgotten = self._doubt_journal
         shutil.rmtree(work_folder, ignore_errors=True)
         work_folder.mkdir(parents=True)
 
@@ -56,27 +74,56 @@ class Runner:
         A run that cannot go on ends `failed` rather than never: only a process that dies leaves it unended.
         """
         try:
+            is_ended = await self._run_guarded(project, attempt=attempt, reason=reason)
+        except HandedOver as left:
+            log.info("run handed over", project=project.id, attempt=attempt, reason=str(left))
+            await self._drop(project, attempt, is_handed_over=True)
+            return
+        if is_ended:
+            try:
+                await self._journal.retire(project.id, keep_for=self._keep_journal_for)
+            except JournalUnavailable as error:
+                log.warning("journal not retired", project=project.id, error=str(error))
+        await self._drop(project, attempt)
+
+    def leave(self) -> None:
+        """Hand every run over once its running step has ended, and begin no other."""
+        self._is_leaving = True
+        for attempt in self._attempts:
+            attempt.leave()
+
+    def _doubt_journal(self, run: str) -> None:
+        for attempt in self._attempts:
+            if attempt.project.id == run:
+                attempt.doubt_journal()
+
+    async def _run_guarded(self, project: Project, *, attempt: int, reason: Reason) -> bool:
+        """Whether the run has ended in this attempt's hands. Raises `HandedOver`."""
+        try:
             await self._perform(project, attempt=attempt, reason=reason)
         except OwnershipLost as lost:
             log.warning("run left to its owner", project=project.id, attempt=attempt, error=str(lost))
-            return
+            return False
+        except HandedOver:
+            raise
         except Exception as error:
             log.exception("run cannot go on", project=project.id, attempt=attempt)
-            is_ended = await give_up(
+            return await give_up(
                 project, attempt=attempt, error=error, journal=self._journal, projects=self._projects
             )
-            if not is_ended:
-                return
-        try:
-            await self._journal.retire(project.id, keep_for=self._keep_journal_for)
-        except JournalUnavailable as error:
-            log.warning("journal not retired", project=project.id, error=str(error))
+        return True
+
+    async def _drop(self, project: Project, attempt: int, *, is_handed_over: bool = False) -> None:
+        if self._leases is not None:
+            await self._leases.drop(project.id, attempt, is_handed_over=is_handed_over)
 
     async def _perform(self, project: Project, *, attempt: int, reason: Reason) -> None:
         for reading in range(1, MAX_READINGS + 1):
             history = await until_answered(
                 lambda: self._journal.read(project.id), JournalUnavailable, log.bind(project=project.id)
             )
+            if self._leases is not None and reason is Reason.TAKEOVER:
+                _check_deaths(history)
             current = Attempt(
                 project,
                 attempt=attempt,
@@ -85,7 +132,11 @@ class Runner:
                 journal=self._journal,
                 projects=self._projects,
                 perform_step=self._perform_step,
+                ownership=self._leases.hold(project.id, attempt) if self._leases else None,
             )
+            if self._is_leaving:
+                current.leave()
+            self._attempts.add(current)
             try:
                 await current.perform(reason)
             except JournalDiverged as diverged:
@@ -94,6 +145,8 @@ class Runner:
                 log.warning("reading the journal again", project=project.id, error=str(diverged))
             else:
                 return
+            finally:
+                self._attempts.discard(current)
 
     async def _perform_step(self, attempt: Attempt, step: Step) -> Outputs | None:
         """One step with a folder of its own, which is gone afterwards."""
@@ -105,3 +158,16 @@ class Runner:
         finally:
             if folder.exists():
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _check_deaths(history: Sequence[Event]) -> None:
+    """Raises `WorkerStopped` where a takeover is the third one since the last step ended."""
+    takeovers = 1
+    for event in reversed(history):
+        match event:
+            case Started(reason=Reason.TAKEOVER):
+                takeovers += 1
+            case Started() | StepCompleted() | StepSkipped():
+                break
+    if takeovers >= MAX_DEATHS:
+        raise WorkerStopped("the worker stopped three times here")

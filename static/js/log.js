@@ -207,46 +207,12 @@
   });
   window.addEventListener("hashchange", reveal);
 
-  // What a person has chosen, kept for the next time.
-  const options = { wrap: "true", times: "false" };
-  const stored = (name) => { try { return localStorage.getItem(`log-${name}`) ?? options[name]; } catch { return options[name]; } };
-  const apply = () => {
-    for (const name of Object.keys(options)) document.documentElement.setAttribute(`data-log-${name}`, stored(name));
-    for (const button of document.querySelectorAll("[data-log-option]")) {
-      button.hidden = false;
-      button.setAttribute("aria-pressed", stored(button.dataset.logOption));
-    }
-    for (const button of document.querySelectorAll("[data-log-copy]")) button.hidden = !navigator.clipboard;
-  };
-  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" });
-  const showTimes = () => {
-    if (stored("times") !== "true") return;
-    for (const row of document.querySelectorAll(".log li[data-at]:not([data-time])")) row.dataset.time = clock.format(new Date(row.dataset.at));
-  };
-  document.addEventListener("click", async ({ target }) => {
-    const option = target.closest?.("[data-log-option]");
-    if (option) {
-      try { localStorage.setItem(`log-${option.dataset.logOption}`, stored(option.dataset.logOption) !== "true"); } catch { /* not kept */ }
-      apply();
-      showTimes();
-    }
-    const button = target.closest?.(".log-foot > button");
-    const log = button?.closest(".log-box").querySelector(".log");
-    if (!log) return;
-    if (button.matches(".log-new")) {
-      getSelection().removeAllRanges();
-      log.focus({ preventScroll: true });
-      return follow(log);
-    }
-    const [address, step] = log.dataset.url.split(/\/(?=[^/]+$)/);
-    const word = button.textContent;
-    try {
-      await navigator.clipboard.writeText(await (await fetch(`${address}?step=${step}`)).text());
-      button.textContent = button.dataset.done;
-    } catch {
-      getSelection().selectAllChildren(list(log)); // not allowed: what is there is ready for the keyboard
-    }
-    setTimeout(() => { button.textContent = word; }, 1500);
+  document.addEventListener("click", ({ target }) => {
+    if (!target.matches?.(".log-new")) return;
+    const log = part(target, ".log");
+    getSelection().removeAllRanges();
+    log.focus({ preventScroll: true });
+    follow(log);
   });
 
   const refresh = () => {
@@ -258,8 +224,7 @@
       button.textContent = count > 1 ? more.replace("{}", count.toLocaleString()) : count ? one : none;
     }
     mark();
-    showTimes();
-    document.dispatchEvent(new Event("log:rows"));
+    document.dispatchEvent(new Event("log:rows")); // for the other scripts of logs
   };
   // The panel gave way to the summary: a log that is read goes over into it as it is.
   const moveOn = (log, state) => {
@@ -288,11 +253,7 @@
 
   document.addEventListener("htmx:after:swap", ({ detail }) => {
     refresh();
-    if (!detail.ctx.response) return;
-    apply();
-    if (detail.ctx.target?.id === "main") reveal();
+    if (detail.ctx.response && detail.ctx.target?.id === "main") reveal();
   });
-  apply();
-  showTimes();
   reveal();
 })();

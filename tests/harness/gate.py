@@ -17,7 +17,9 @@ case "$PWD" in
   {work}/*/*) step=${{PWD#{work}/*/}}; step=${{step%%/*}} ;;
   *) step=none ;;
 esac
-while [ -e "{holds}/$step" ]; do sleep 0.01; done
+case " $* " in *" push "*) verb=push ;; *) verb=other ;; esac
+if [ $verb = push ] && [ -e "{holds}/push" ]; then touch "{holds}/pushing"; fi
+while [ -e "{holds}/$step" ] || [ -e "{holds}/$verb" ]; do sleep 0.01; done
 exec {git} "$@"
 """
 
@@ -39,8 +41,12 @@ class Gate:
         self.path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
 
     def hold(self, step: str) -> None:
-        """Let no git of this step begin."""
+        """Let no git of this step begin; with "push", no push of whatever step."""
         (self._holds / step).touch()
+
+    def is_pushing(self) -> bool:
+        """Whether a push has come to be held."""
+        return (self._holds / "pushing").exists()
 
     def release(self, step: str) -> None:
         """Let them go on."""

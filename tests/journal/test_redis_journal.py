@@ -101,6 +101,16 @@ async def test_a_new_attempt_undoes_the_expiry(client: "Redis", journal: RedisJo
     assert await client.ttl(stream_of(RUN)) == -1
 
 
+async def test_journals_without_an_end_are_listed_among_many(client: "Redis", journal: RedisJournal) -> None:
+    for number in range(1200):
+        await client.set(f"other:{number}", "")
+    for number in range(30):
+        await journal.append(f"r{number}", events(1), expected_tail=None)
+        if number % 3:
+            await journal.retire(f"r{number}", keep_for=timedelta(days=1))
+    assert set(await journal.unretired()) == {f"r{number}" for number in range(0, 30, 3)}
+
+
 async def test_an_answer_that_is_lost_surfaces_and_the_next_append_tells_that_it_had_arrived(
     redis_url: str, shared_redis: RedisServer
 ) -> None:
@@ -244,8 +254,6 @@ async def test_without_its_server_everything_is_unavailable_and_afterwards_all_i
         await journal.append(RUN, events(2), expected_tail=None)
         await take_upto(following, 2)
         redis_server.kill()
-        with pytest.raises(JournalUnavailable):
-            await anext(following)
         for operation in (
             journal.append(RUN, events(1, first=3), expected_tail="1-2"),
             journal.read(RUN),
@@ -253,8 +261,12 @@ async def test_without_its_server_everything_is_unavailable_and_afterwards_all_i
         ):
             with pytest.raises(JournalUnavailable, match=f"the journal of run {RUN} cannot be"):
                 await operation
+        async with follow(journal) as new:
+            with pytest.raises(JournalUnavailable):
+                await anext(new)
         redis_server.start()
         await journal.append(RUN, events(1, first=3), expected_tail="1-2")
+        assert indexes(await take_upto(following, 3)) == [3]
         async with follow(journal) as again:
             assert indexes(await take_upto(again, 3)) == [1, 2, 3]
             await journal.append(RUN, events(1, first=4), expected_tail="1-3")

@@ -75,6 +75,7 @@ class Stage:
             forges={"local": cast(Forge, object())},
             work_folder=self.folder / f"work-{attempt}",
             keep_journal_for=timedelta(days=7),
+            leases=parts.get("leases"),
         )
         async with asyncio.timeout(DEADLINE_S):
             await runner.run(self.project, attempt=attempt, reason=reason)

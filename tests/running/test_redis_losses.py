@@ -13,6 +13,7 @@ from initializer.journal.redis import RedisJournal, open_redis_journal
 from initializer.model.events import Event, is_final
 from initializer.model.progress import Status, fold
 from initializer.redis_client import open_redis
+from initializer.running.lease import lease_of, open_leases
 from initializer.steps.step import StepContext
 
 pytestmark = pytest.mark.anyio
@@ -132,3 +133,26 @@ async def test_a_frozen_redis_holds_up_no_run_and_gets_everything_once(
         await stage.run(step_of("only", step))
     assert await stage.lines() == [f"line {number}" for number in range(20)]
     assert viewer.result() == await stage.events()
+
+
+async def test_a_journal_that_forgets_while_a_step_is_silent_is_refilled_without_a_word_of_it(
+    stage: Stage, journal: RedisJournal, redis_server: RedisServer
+) -> None:
+    stage.journal = journal
+    async with (
+        open_redis(redis_server.url) as client,
+        open_leases(client, stage.projects, owner="one", lease_s=0.6) as leases,
+    ):
+
+        async def step(context: StepContext) -> None:
+            await stage.until_event(2)
+            before = await stage.events()
+            async with asyncio.timeout(DEADLINE_S):
+                while not await client.get(lease_of(RUN)):  # noqa: ASYNC110 - Redis sets no event
+                    await asyncio.sleep(0.01)
+            await client.flushall()
+            await stage.until_event(len(before))
+            assert (await stage.events())[: len(before)] == before
+
+        await stage.run(step_of("only", step, timeout_s=20), leases=leases)
+    assert (await stage.row()).status is Status.ACTIVE

@@ -1,0 +1,238 @@
+"""Signs of life: each run that this process owns has a lease in Redis, renewed as long as it lives."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from enum import Enum, auto
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+
+from initializer.errors import InitializerError
+from initializer.journal.redis import channel_of, stream_of
+from initializer.projects.database import DatabaseUnavailable
+from initializer.projects.projects import Projects
+from initializer.redis_client import asking
+from initializer.running.ownership import Decision, Ownership
+
+__all__ = ["LeaseState", "LeaseUnavailable", "Leases", "lease_of", "open_leases"]
+
+ROW_LIMIT_S = 1.0
+"""How long a renewal waits for a row; the other leases must not run out meanwhile."""
+
+_TAKE = """
+local held = redis.call('GET', KEYS[1])
+if held and tonumber(string.match(held, '^%d+')) > tonumber(ARGV[3]) then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RENEW = """
+local held = redis.call('GET', KEYS[1])
+if held ~= ARGV[1] then
+  return held and tonumber(string.match(held, '^%d+')) or 0
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+if last then
+  redis.call('PUBLISH', ARGV[3], last[2][2])
+end
+return -1
+"""
+"""Renew what is ours; gives -1, or the attempt that the key names, 0 where it is gone. The tail goes out once
+more, so that a reader which lost the last message does not wait for the next one."""
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  if ARGV[2] == '' then
+    redis.call('DEL', KEYS[1])
+  else
+    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  end
+end
+"""
+_RENEWED = -1
+
+log = structlog.get_logger()
+
+
+class LeaseUnavailable(InitializerError):
+    """Redis does not say who lives."""
+
+
+class LeaseState(Enum):
+    """What Redis says of a run's owner."""
+
+    HELD = auto()
+    ABSENT = auto()
+    HANDED_OVER = auto()
+    """Its owner has left in good order: whoever comes first may claim the run."""
+
+
+def lease_of(run: str) -> str:
+    """The key of a run's lease; its value is `{attempt}:{owner}`, without an owner once it is handed over."""
+    return f"project:{run}:lease"
+
+
+class _Held:
+    def __init__(self, run: str, ownership: Ownership, owner: str) -> None:
+        self.run, self.ownership = run, ownership
+        self.value = f"{ownership.attempt}:{owner}"
+        self.is_taken = False
+
+
+class Leases:
+    """The leases of the runs that this process owns. `owner` is its name, and never was another's."""
+
+    def __init__(self, client: "Redis", projects: Projects, *, owner: str, lease_s: float) -> None:
+        self._client = client
+        self._projects = projects
+        self._owner = owner
+        self._lease_s = lease_s
+        self.on_forgotten: Callable[[str], object] = _nothing
+        """Hears of each run whose lease was there and is gone: Redis has lost it, and maybe more."""
+        self._held: dict[str, _Held] = {}
+        self._changed = asyncio.Event()
+        self._take = client.register_script(_TAKE)
+        self._renew = client.register_script(_RENEW)
+        self._release = client.register_script(_RELEASE)
+
+    def hold(self, run: str, attempt: int) -> Ownership:
+        """Begin to hold the lease of a run that was claimed just now; gives what it proves.
+
+        For a run that is held already as that attempt it is the same again.
+        """
+        held = self._held.get(run)
+        if held is None or held.ownership.attempt < attempt:
+            ownership = Ownership(attempt=attempt, lease_s=self._lease_s, now=time.monotonic())
+            held = self._held[run] = _Held(run, ownership, self._owner)
+            self._changed.set()
+        return held.ownership
+
+    async def drop(self, run: str, attempt: int, *, is_handed_over: bool = False) -> None:
+        """Let the lease of a run go that is over, or that somebody else may go on with at once."""
+        held = self._held.get(run)
+        if held is None or held.ownership.attempt != attempt:
+            return
+        del self._held[run]
+        await self._let_go([held], is_handed_over=is_handed_over)
+
+    async def drop_all(self) -> None:
+        """Hand over every run that is still held."""
+        held = list(self._held.values())
+        self._held.clear()
+        await self._let_go(held, is_handed_over=True)
+
+    async def look(self, runs: Iterable[str]) -> Mapping[str, LeaseState]:
+        """What Redis says of these runs. Raises `LeaseUnavailable`."""
+        names = list(runs)
+        if not names:
+            return {}
+        async with asking(LeaseUnavailable, "leases cannot be read"):
+            values: Any = await self._client.mget([lease_of(run) for run in names])
+        return {run: _state(value) for run, value in zip(names, values, strict=True)}
+
+    async def keep(self) -> None:
+        """Renew what is held three times in the life of a lease, for ever."""
+        while True:
+            try:
+                await self._renew_all()
+            except LeaseUnavailable as error:
+                log.warning("leases not renewed", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._lease_s / 3):
+                    await self._changed.wait()
+            self._changed.clear()
+
+    async def _renew_all(self) -> None:
+        asked_at = time.monotonic()
+        held = [it for it in self._held.values() if it.ownership.decide(now=asked_at) is not Decision.STOP]
+        if not held:
+            return
+        async with (
+            asking(LeaseUnavailable, "leases cannot be renewed"),
+            self._client.pipeline(transaction=False) as pipeline,
+        ):
+            for one in held:
+                await self._renew(
+                    keys=[lease_of(one.run), stream_of(one.run)],
+                    args=[one.value, self._lease_ms, channel_of(one.run)],
+                    client=pipeline,
+                )
+            answers: list[int] = await pipeline.execute()
+        for one, answer in zip(held, answers, strict=True):
+            if answer == _RENEWED:
+                one.ownership.renewed(now=asked_at)
+            elif answer > one.ownership.attempt:
+                self._lose(one)
+            else:
+                if one.is_taken:
+                    self.on_forgotten(one.run)
+                await self._take_anew(one)
+
+    async def _take_anew(self, one: _Held) -> None:
+        """Set a lease that is not there. That proves nothing: after some time without, the row has to."""
+        asked_at = time.monotonic()
+        if one.ownership.decide(now=asked_at) is Decision.VERIFY:
+            try:
+                async with asyncio.timeout(ROW_LIMIT_S):
+                    attempt = await self._projects.attempt_of(one.run)
+            except (DatabaseUnavailable, TimeoutError):
+                return
+            one.ownership.row_read(attempt=attempt or 0, now=asked_at)
+        if one.ownership.decide(now=time.monotonic()) is Decision.STOP:
+            self._lose(one)
+            return
+        async with asking(LeaseUnavailable, "a lease cannot be taken"):
+            is_taken = await self._take(
+                keys=[lease_of(one.run)], args=[one.value, self._lease_ms, one.ownership.attempt]
+            )
+        if not is_taken:
+            self._lose(one)
+        one.is_taken = bool(is_taken)
+        if self._held.get(one.run) is not one:  # it was over in the meantime
+            await self._let_go([one], is_handed_over=False)
+
+    def _lose(self, one: _Held) -> None:
+        log.warning("run is owned by a newer attempt", project=one.run, attempt=one.ownership.attempt)
+        one.ownership.fenced()
+
+    async def _let_go(self, held: Iterable[_Held], *, is_handed_over: bool) -> None:
+        """What cannot be released runs out by itself."""
+        with suppress(LeaseUnavailable):
+            async with asking(LeaseUnavailable, "leases cannot be released"):
+                for one in held:
+                    left = f"{one.ownership.attempt}:" if is_handed_over else ""
+                    await self._release(keys=[lease_of(one.run)], args=[one.value, left, 10 * self._lease_ms])
+
+    @property
+    def _lease_ms(self) -> int:
+        return round(self._lease_s * 1000)
+
+
+def _nothing(_run: str) -> None:
+    pass
+
+
+def _state(value: Any) -> LeaseState:
+    if value is None:
+        return LeaseState.ABSENT
+    return LeaseState.HANDED_OVER if value.endswith(b":") else LeaseState.HELD
+
+
+@asynccontextmanager
+async def open_leases(
+    client: "Redis", projects: Projects, *, owner: str, lease_s: float
+) -> AsyncIterator[Leases]:
+    """Leases that are kept; on exit every run that is still held is handed over."""
+    leases = Leases(client, projects, owner=owner, lease_s=lease_s)
+    async with asyncio.TaskGroup() as group:
+        keeper = group.create_task(leases.keep())
+        try:
+            yield leases
+        finally:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+            await leases.drop_all()

@@ -1,0 +1,175 @@
+"""Several processes of the app on one PostgreSQL, one Redis and one data folder, and who watches them."""
+
+import contextlib
+import json
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import connect
+
+from harness.server import ServerProcess
+from harness.servers import PostgresServer, RedisServer
+from harness.waiting import DEADLINE_S, wait_for
+
+__all__ = ["Cluster", "Watcher"]
+
+_INDEX = re.compile(r'id="run-header"[^>]*data-index="(\d+)"')
+NORMAL_CLOSURE = 1000
+
+
+class ClusterProcess(ServerProcess):
+    """One of the processes; rows and events are read from the servers."""
+
+    def __init__(self, folder: Path, cluster: "Cluster", settings: dict[str, str]) -> None:
+        super().__init__(folder, {"DATA_DIR": str(cluster.data), **cluster.settings, **settings})
+        self.data = cluster.data
+        self._cluster = cluster
+
+    def row(self, project: str) -> dict[str, Any]:
+        """The project's row."""
+        return self._cluster.row(project)
+
+    def count_rows(self) -> int:
+        """How many projects there are."""
+        return int(self._cluster.sql("SELECT count(*) FROM projects"))
+
+    def events(self, project: str) -> list[dict[str, Any]]:
+        """The events in the project's stream."""
+        return self._cluster.events(project)
+
+    def freeze(self) -> None:
+        """Stop the process in its tracks, not its children."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.signal(signal.SIGCONT)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, and do not wait."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait_until_ended(self) -> None:
+        """Wait for the end of a process that was asked to end."""
+        assert self._process is not None
+        self._process.wait(timeout=DEADLINE_S)
+        self._process = None
+
+
+class Cluster:
+    """Starts processes; `settings` are for all of them."""
+
+    def __init__(
+        self, folder: Path, postgres: PostgresServer, redis_server: RedisServer, **settings: str
+    ) -> None:
+        self.data = folder / "data"
+        self.redis = redis_server
+        self.postgres = postgres
+        self._folder = folder
+        self._database = postgres.new_database()
+        self._events = redis.Redis.from_url(redis_server.url, socket_timeout=5)
+        self.settings = {
+            "DATABASE_URL": self._database,
+            "REDIS_URL": redis_server.url,
+            "PUBLIC_URL": "http://localhost:8000",
+            **settings,
+        }
+        self._processes: list[ClusterProcess] = []
+
+    def process(self, **settings: str) -> ClusterProcess:
+        """Another process, started."""
+        folder = self._folder / f"process-{len(self._processes) + 1}"
+        folder.mkdir()
+        made = ClusterProcess(folder, self, {name.upper(): text for name, text in settings.items()})
+        self._processes.append(made)
+        made.start()
+        return made
+
+    def close(self) -> None:
+        """End all processes, and hold against the test what they complained of."""
+        self._events.close()
+        with contextlib.ExitStack() as stack:
+            for process in self._processes:
+                stack.callback(process.close)
+
+    def sql(self, statement: str) -> str:
+        """What the database answers."""
+        return self.postgres.sql(statement, database=self._database.rpartition("/")[2])
+
+    def row(self, project: str) -> dict[str, Any]:
+        """The project's row, its JSON decoded."""
+        text = self.sql(f"SELECT row_to_json(projects) FROM projects WHERE id = '{project}'")  # noqa: S608
+        row: dict[str, Any] = json.loads(text)
+        return row
+
+    def events(self, project: str) -> list[dict[str, Any]]:
+        """The events in the project's stream; none while Redis does not answer."""
+        try:
+            entries: Any = self._events.xrange(f"project:{project}:events")
+        except redis.RedisError:
+            return []
+        return [json.loads(fields[b"event"]) for _, fields in entries]
+
+
+class Watcher:
+    """A page that stays open: it comes back, from what it shows, as often as the connection ends early."""
+
+    def __init__(self, server: ServerProcess, project: str) -> None:
+        self._url = f"{server.url.replace('http', 'ws')}/projects/{project}/live"
+        self._is_closed = threading.Event()
+        self.indexes: list[int] = []
+        self.connections = 0
+        self.last_frame = ""
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def end(self) -> str:
+        """The last frame, once the server has closed with 1000. What was shown never went back."""
+        wait_for(lambda: not self._thread.is_alive(), "the end of a watched page", deadline_s=DEADLINE_S)
+        assert self.indexes == sorted(self.indexes)
+        return self.last_frame
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._is_closed.set()
+        self._thread.join(10)
+
+    def _watch(self) -> None:
+        while not self._is_closed.is_set():
+            after = self.indexes[-1] if self.indexes else 0
+            try:
+                with connect(f"{self._url}?after={after}", max_size=None, open_timeout=5) as socket:
+                    self.connections += 1
+                    self._read(socket)
+            except ConnectionClosed as closed:
+                if closed.rcvd is not None and closed.rcvd.code == NORMAL_CLOSURE:
+                    return
+            except (OSError, InvalidHandshake, TimeoutError):
+                pass
+            self._is_closed.wait(0.1)
+
+    def _read(self, socket: Any) -> None:
+        while not self._is_closed.is_set():
+            with contextlib.suppress(TimeoutError):
+                frame = socket.recv(timeout=0.5)
+                if frame == "{}":
+                    continue  # a sign of life
+                self.last_frame = frame
+                self.indexes += [int(index) for index in _INDEX.findall(frame)]
+
+
+@contextlib.contextmanager
+def watching(*watchers: Watcher) -> Iterator[None]:
+    """Close them all at the end."""
+    try:
+        yield
+    finally:
+        for watcher in watchers:
+            watcher.close()

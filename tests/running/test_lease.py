@@ -1,0 +1,233 @@
+"""Leases in a real Redis, over a real row."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from harness.servers import RedisServer
+from initializer.engines.inline import InlineEngine
+from initializer.journal.redis import channel_of, open_redis_journal
+from initializer.model.events import Reason, Saving, Started
+from initializer.projects.database import open_database
+from initializer.projects.projects import Projects
+from initializer.redis_client import open_redis
+from initializer.running import recovery
+from initializer.running.lease import Leases, LeaseState, LeaseUnavailable, lease_of, open_leases
+from initializer.running.ownership import Decision
+from initializer.running.recovery import Recovery, takeover_limit_s
+from initializer.settings import Settings
+from model.runs import PIPELINE, at, project_of
+
+pytestmark = pytest.mark.anyio
+
+RUN = "a1"
+LEASE_S = 0.6
+DEADLINE_S = 20
+
+Open = Callable[[str], Awaitable[Leases]]
+
+
+@pytest.fixture
+async def projects(anyio_backend: str, tmp_path: Path) -> AsyncIterator[Projects]:
+    async with open_database(f"sqlite:///{tmp_path}/projects.db") as database:
+        projects = Projects(database)
+        await projects.add(project_of(RUN), idempotency_key="k")
+        yield projects
+
+
+@pytest.fixture
+async def client(anyio_backend: str, redis_url: str) -> AsyncIterator["Redis"]:
+    async with open_redis(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def process(client: "Redis", projects: Projects) -> AsyncIterator[Open]:
+    """Gives the leases of a process of that name."""
+    async with AsyncExitStack() as stack:
+
+        async def open_process(owner: str) -> Leases:
+            return await stack.enter_async_context(
+                open_leases(client, projects, owner=owner, lease_s=LEASE_S)
+            )
+
+        yield open_process
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not await condition():  # noqa: ASYNC110 - another process sets no event
+            await asyncio.sleep(0.005)
+
+
+async def is_in(leases: Leases, state: LeaseState) -> bool:
+    return (await leases.look([RUN]))[RUN] is state
+
+
+async def test_a_lease_is_there_as_long_as_its_process_and_proves_ownership(
+    client: "Redis", process: Open
+) -> None:
+    leases = await process("one")
+    assert await is_in(leases, LeaseState.ABSENT)
+    ownership = leases.hold(RUN, 1)
+    assert leases.hold(RUN, 1) is ownership
+    await until(lambda: is_in(leases, LeaseState.HELD))
+    assert await client.get(lease_of(RUN)) == b"1:one"
+    begun = time.monotonic()
+    while time.monotonic() < begun + 3 * LEASE_S:
+        assert await is_in(leases, LeaseState.HELD)
+        await asyncio.sleep(LEASE_S / 10)
+    assert ownership.decide(now=time.monotonic()) is Decision.PROCEED
+
+
+async def test_a_lease_is_released_only_by_its_owner(client: "Redis", process: Open) -> None:
+    leases = await process("one")
+    leases.hold(RUN, 1)
+    await until(lambda: is_in(leases, LeaseState.HELD))
+    await client.set(lease_of(RUN), "2:other")
+    await leases.drop(RUN, 1)
+    assert await client.get(lease_of(RUN)) == b"2:other"
+
+
+async def test_a_newer_attempts_lease_ends_the_ownership(
+    client: "Redis", process: Open, projects: Projects
+) -> None:
+    one, other = await process("one"), await process("other")
+    ownership = one.hold(RUN, 1)
+    await until(lambda: is_in(one, LeaseState.HELD))
+    assert await projects.claim(RUN, seen_attempt=1) == 2
+    newer = other.hold(RUN, 2)
+
+    async def is_lost() -> bool:
+        return ownership.decide(now=time.monotonic()) is Decision.STOP
+
+    await until(is_lost)
+    assert await client.get(lease_of(RUN)) == b"2:other"
+    assert newer.decide(now=time.monotonic()) is Decision.PROCEED
+    assert one.hold(RUN, 1).decide(now=time.monotonic()) is Decision.STOP  # held again, it stays lost
+
+
+async def test_a_lease_that_redis_forgot_is_taken_anew_and_the_row_proves_the_rest(
+    client: "Redis", process: Open
+) -> None:
+    leases = await process("one")
+    ownership = leases.hold(RUN, 1)
+    for _ in range(3):
+        await until(lambda: is_in(leases, LeaseState.HELD))
+        await client.flushall()
+    await until(lambda: is_in(leases, LeaseState.HELD))
+    assert ownership.decide(now=time.monotonic()) is Decision.PROCEED
+
+
+async def test_a_process_that_was_stalled_past_its_lease_asks_the_row_before_it_takes_one(
+    client: "Redis", process: Open, projects: Projects
+) -> None:
+    leases = await process("one")
+    ownership = leases.hold(RUN, 1)
+    await until(lambda: is_in(leases, LeaseState.HELD))
+    await projects.claim(RUN, seen_attempt=1)
+    ownership.doubted()
+    await client.delete(lease_of(RUN))
+
+    async def is_lost() -> bool:
+        return ownership.decide(now=time.monotonic()) is Decision.STOP
+
+    await until(is_lost)
+    assert await is_in(leases, LeaseState.ABSENT)
+
+
+async def test_without_redis_nothing_is_proven_and_nobody_is_declared_dead(
+    redis_server: RedisServer, projects: Projects
+) -> None:
+    async with (
+        open_redis(redis_server.url) as client,
+        open_leases(client, projects, owner="one", lease_s=LEASE_S) as leases,
+    ):
+        ownership = leases.hold(RUN, 1)
+        await until(lambda: is_in(leases, LeaseState.HELD))
+        redis_server.kill()
+        with pytest.raises(LeaseUnavailable):
+            await leases.look([RUN])
+
+        async def is_unproven() -> bool:
+            return ownership.decide(now=time.monotonic()) is Decision.VERIFY
+
+        await until(is_unproven)
+        redis_server.start()
+
+        async def is_proven() -> bool:
+            return ownership.decide(now=time.monotonic()) is Decision.PROCEED
+
+        await until(is_proven)
+
+
+async def test_a_process_that_leaves_hands_over_what_it_holds(client: "Redis", projects: Projects) -> None:
+    async with open_leases(client, projects, owner="one", lease_s=LEASE_S) as leases:
+        leases.hold(RUN, 1)
+        await until(lambda: is_in(leases, LeaseState.HELD))
+    assert await is_in(leases, LeaseState.HANDED_OVER)
+    leases.hold(RUN, 2)
+    await leases._renew_all()
+    assert await is_in(leases, LeaseState.HELD)
+
+
+async def test_a_run_that_is_over_leaves_no_lease(process: Open) -> None:
+    leases = await process("one")
+    leases.hold(RUN, 1)
+    await until(lambda: is_in(leases, LeaseState.HELD))
+    await leases.drop(RUN, 1)
+    assert await is_in(leases, LeaseState.ABSENT)
+    await leases.drop(RUN, 1)
+
+
+async def test_each_renewal_publishes_the_tail_again(client: "Redis", process: Open) -> None:
+    async with open_redis_journal(client) as journal, client.pubsub() as listener:
+        started = Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE).numbered(1, 1)
+        saving = Saving(at=at(1)).numbered(1, 2)
+        await journal.append(RUN, [started, saving], expected_tail=None)
+        await listener.subscribe(channel_of(RUN))
+        (await process("one")).hold(RUN, 1)
+        heard: list[bytes] = []
+        async with asyncio.timeout(DEADLINE_S):
+            while len(heard) < 2:
+                message = await listener.get_message(ignore_subscribe_messages=True, timeout=1)
+                heard += [message["data"]] if message else []
+    assert all(b'"id":"1-2"' in data for data in heard)
+
+
+async def test_a_run_without_a_lease_is_claimed_once_by_one_of_many_processes(
+    client: "Redis", process: Open, projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "LOOK_S", 0.1)
+    await projects.add(project_of("b2"), idempotency_key="b2")
+    engines = []
+    async with asyncio.TaskGroup() as group:
+        keepers = []
+        for number in range(4):
+            leases = await process(f"process-{number}")
+            engine = InlineEngine(leases.hold)
+            engines.append(engine)
+            keepers.append(group.create_task(Recovery(projects, engine, leases, lease_s=LEASE_S).keep()))
+
+        def claimed() -> list[tuple[str, int, Reason]]:
+            return [(project.id, n, reason) for it in engines for project, n, reason in it._waiting]
+
+        async def is_claimed() -> bool:
+            return len(claimed()) >= 2
+
+        begun = time.monotonic()
+        await until(is_claimed)
+        assert time.monotonic() - begun >= LEASE_S
+        await asyncio.sleep(3 * LEASE_S)  # nobody takes it from its new owner
+        assert sorted(claimed()) == [("a1", 2, Reason.TAKEOVER), ("b2", 2, Reason.TAKEOVER)]
+        for keeper in keepers:
+            keeper.cancel()
+
+
+def test_the_shipped_settings_keep_the_promise_of_15_seconds() -> None:
+    assert takeover_limit_s(Settings().lease_s) < 15

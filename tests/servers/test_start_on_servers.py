@@ -1,0 +1,65 @@
+"""What stops a start on servers says so in one sentence, from the real command line."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.server import free_port, initializer
+from harness.servers import PostgresServer, RedisServer
+
+Settings = dict[str, str]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, postgres_url: str, redis_server: RedisServer) -> Settings:
+    return {
+        "DATA_DIR": str(tmp_path / "data"),
+        "PORT": str(free_port()),
+        "DATABASE_URL": postgres_url,
+        "REDIS_URL": redis_server.url,
+        "PUBLIC_URL": "https://projects.example.com",
+    }
+
+
+def refusal(settings: Settings) -> str:
+    """What `serve` says when it does not start; `doctor` has to say it too."""
+    served, examined = initializer("serve", settings), initializer("doctor", settings)
+    assert served.returncode == examined.returncode == 1
+    assert served.stderr.startswith("Cannot start: ")
+    assert "Traceback" not in served.stderr + examined.stderr
+    sentence = served.stderr.removeprefix("Cannot start: ").strip()
+    assert sentence in examined.stdout
+    return sentence
+
+
+def test_the_doctor_finds_nothing_wrong(settings: Settings) -> None:
+    examined = initializer("doctor", settings)
+    assert examined.returncode == 0, examined.stdout
+    assert "PostgreSQL and Redis answer" in examined.stdout
+
+
+def test_a_redis_that_throws_keys_away_is_refused(settings: Settings, redis_server: RedisServer) -> None:
+    redis_server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    assert "maxmemory-policy allkeys-lru" in refusal(settings)
+
+
+def test_a_redis_that_does_not_answer_is_named(settings: Settings, redis_server: RedisServer) -> None:
+    redis_server.kill()
+    assert refusal(settings).startswith("REDIS_URL names a server that does not answer")
+
+
+def test_a_postgresql_that_does_not_answer_is_named_without_its_password(settings: Settings) -> None:
+    settings["DATABASE_URL"] = f"postgresql://app:secret@127.0.0.1:{free_port()}/projects"
+    sentence = refusal(settings)
+    assert sentence.startswith("DATABASE_URL names a PostgreSQL that cannot be used")
+    assert "secret" not in sentence
+
+
+def test_a_database_that_is_not_there_is_named(settings: Settings, shared_postgres: PostgresServer) -> None:
+    settings["DATABASE_URL"] = shared_postgres.url("nowhere")
+    assert 'database "nowhere" does not exist' in refusal(settings)
+
+
+def test_every_process_has_to_be_told_the_same_address(settings: Settings) -> None:
+    del settings["PUBLIC_URL"]
+    assert refusal(settings).startswith("PUBLIC_URL is not set: all processes have to name the same address")

@@ -1,0 +1,182 @@
+"""Processes die, are stopped, or are stalled in the middle of runs; others go on, and viewers see it all."""
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from harness.checkout import commits_of, git
+from harness.cluster import Cluster, ClusterProcess, Watcher, watching
+from harness.gate import Gate
+from harness.waiting import wait_for
+
+STEPS = ["create_repo", "push_template", "create_environments", "setup_gitops", "verify", "finalize"]
+PROMISE_S = 15
+
+StartCluster = Callable[..., Cluster]
+
+
+def check_whole(cluster: Cluster, project: str) -> list[dict[str, object]]:
+    """Indexes without a hole, attempts that only grow, each step once, and each thing made once."""
+    events = cluster.events(project)
+    ids = [tuple(map(int, event["id"].split("-"))) for event in events]
+    assert [index for _, index in ids] == list(range(1, len(events) + 1))
+    attempts = [attempt for attempt, _ in ids]
+    assert attempts == sorted(attempts)
+    assert Counter(it["step"] for it in events if it["type"] == "step_completed") == Counter(STEPS)
+    row = cluster.row(project)
+    assert row["status"] == "active"
+    assert row["attempt"] == attempts[-1]
+    assert [step["step"] for step in row["initialization_summary"]["steps"]] == STEPS
+    assert row["initialization_summary"]["events"] == len(events) - 1
+    repositories = cluster.data / "repositories"
+    assert commits_of(repositories / "phoenix.git", project) == ["push_template", "create_environments"]
+    assert commits_of(repositories / "gitops.git", project) == ["setup_gitops"]
+    assert git("rev-list", "--count", "main", folder=repositories / "phoenix.git").strip() == "2"
+    assert not list(repositories.glob(f".unfinished/{project}.*"))
+    return events
+
+
+def reasons(cluster: Cluster, project: str) -> list[str]:
+    return [event["reason"] for event in cluster.events(project) if event["type"] == "started"]
+
+
+def held_run(process: ClusterProcess, gate: Gate, step: str = "create_repo") -> str:
+    """A run that stands in a step until the gate lets it go on."""
+    gate.hold(step)
+    project = process.create("Phoenix")
+    process.wait_for_event(project, type="step_started", step=step)
+    return project
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_kill_9_of_one_of_two_processes_is_survived_by_its_runs_and_their_viewers(
+    start_cluster: StartCluster, gate: Gate, step: str
+) -> None:
+    cluster = start_cluster(path=gate.path, lease_s="2")
+    dying, other = cluster.process(), cluster.process()
+    project = held_run(dying, gate)
+    viewers = [Watcher(other, project) for _ in range(3)]
+    with watching(*viewers):
+        wait_for(lambda: all(viewer.indexes for viewer in viewers), "the first frame of each page")
+        gate.release("create_repo")
+        dying.wait_for_event(project, type="step_started", step=step)
+        time.sleep(random.Random(step).uniform(0, 0.05))
+        dying.kill()
+        other.wait_for_end(project)
+        frames = {viewer.end() for viewer in viewers}
+    assert len(frames) == 1
+    assert "clone" in frames.pop()
+    assert reasons(cluster, project) == ["created", "takeover"]
+    check_whole(cluster, project)
+    assert all(viewer.connections == 1 for viewer in viewers)
+
+
+def test_at_the_shipped_settings_a_run_is_taken_over_within_15_seconds(
+    start_cluster: StartCluster, gate: Gate
+) -> None:
+    cluster = start_cluster(path=gate.path)
+    dying, other = cluster.process(), cluster.process()
+    project = held_run(dying, gate)
+    dying.kill()
+    died_at = time.monotonic()
+    other.wait_for_event(project, type="started", reason="takeover")
+    assert time.monotonic() - died_at < PROMISE_S
+    gate.release("create_repo")
+    other.wait_for_end(project)
+    check_whole(cluster, project)
+
+
+def test_sigterm_lets_the_step_end_and_hands_the_run_over_at_once(
+    start_cluster: StartCluster, gate: Gate
+) -> None:
+    cluster = start_cluster(path=gate.path)
+    leaving, other = cluster.process(max_concurrent_runs="1"), cluster.process()
+    project = held_run(leaving, gate)
+    waiting = leaving.create("Second")
+    leaving.signal(signal.SIGTERM)
+    other.wait_for_event(waiting, type="started", reason="takeover")  # at once, though the step still runs
+    assert reasons(cluster, project) == ["created"]
+    gate.release("create_repo")
+    leaving.wait_until_ended()
+    left_at = time.monotonic()
+    other.wait_for_event(project, type="started", reason="takeover")
+    assert time.monotonic() - left_at < 4  # a lease that is released is not waited for
+    other.wait_for_end(project)
+    other.wait_for_end(waiting)
+    events = check_whole(cluster, project)
+    first = [event for event in events if str(event["id"]).startswith("1-")]
+    assert first[-1]["type"] == "step_completed"
+
+
+def test_a_step_that_outlives_the_grace_period_is_cut_off_and_begun_again(
+    start_cluster: StartCluster, gate: Gate
+) -> None:
+    cluster = start_cluster(path=gate.path, shutdown_grace_s="1")
+    leaving, other = cluster.process(), cluster.process()
+    leaving.allow("runs cut off at the end of the grace period")
+    project = held_run(leaving, gate)
+    leaving.signal(signal.SIGTERM)
+    leaving.wait_until_ended()
+    left_at = time.monotonic()
+    other.wait_for_event(project, type="started", reason="takeover")
+    assert time.monotonic() - left_at < 4
+    gate.release("create_repo")
+    other.wait_for_end(project)
+    check_whole(cluster, project)
+
+
+@pytest.mark.parametrize("moment", ["create_repo", "push"])
+def test_a_process_that_was_stalled_past_its_lease_changes_nothing_when_it_wakes(
+    start_cluster: StartCluster, gate: Gate, moment: str
+) -> None:
+    cluster = start_cluster(path=gate.path, lease_s="2")
+    stalled, other = cluster.process(), cluster.process()
+    for text in ("run left to its owner", "run is owned by a newer attempt", "append refused"):
+        stalled.allow(text)
+    for text in ("leases not renewed", "subscription lost", "lost runs not looked for", "trying again"):
+        stalled.allow(text)
+    gate.hold(moment)
+    project = stalled.create("Phoenix")
+    if moment == "push":
+        wait_for(gate.is_pushing, "a push that is held")  # it was checked that the run is its own
+    else:
+        stalled.wait_for_event(project, type="step_started", step=moment)
+    stalled.freeze()
+    other.wait_for_event(project, type="started", reason="takeover")
+    gate.release(moment)  # the child of the stalled process goes on, too
+    other.wait_for_end(project)
+    events, row = check_whole(cluster, project), cluster.row(project)
+    repositories = cluster.data / "repositories"
+    refs = [git("for-each-ref", folder=repository) for repository in sorted(repositories.glob("*.git"))]
+
+    stalled.thaw()
+    wait_for(lambda: "run left to its owner" in stalled.stderr, "what the stalled process says when it wakes")
+    assert cluster.events(project) == events
+    assert cluster.row(project) == row
+    assert refs == [git("for-each-ref", folder=it) for it in sorted(repositories.glob("*.git"))]
+    assert {event["id"].partition("-")[0] for event in cluster.events(project)} == {"1", "2"}
+
+
+def test_a_run_whose_process_dies_three_times_in_one_step_fails_there(
+    start_cluster: StartCluster, gate: Gate
+) -> None:
+    cluster = start_cluster(path=gate.path, lease_s="2")
+    one = cluster.process()
+    one.allow("run cannot go on")
+    project = held_run(one, gate)
+    for attempt in (2, 3, 4):
+        one.kill()
+        one.restart()
+        if attempt < 4:
+            wait_for(lambda number=attempt: f"{number}-" in str(one.events(project)[-1]["id"]), "a takeover")
+    one.wait_for_end(project, status="failed")
+    row = cluster.row(project)
+    assert row["initialization_error"].endswith("failed: the worker stopped three times here")
+    assert row["initialization_summary"]["failedStep"] == "create_repo"
+    gate.release("create_repo")
+    later = one.create("Another")
+    one.wait_for_end(later)
