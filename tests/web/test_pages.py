@@ -64,8 +64,18 @@ def test_the_same_key_again_leads_to_the_same_project(site: ServerProcess) -> No
     form = filled_form(name="Repeated")
     first = site.post(form).headers["location"]
     count = site.count_rows()
-    for again in (site.post(form), site.post({**form, "name": "Repeated otherwise"})):
-        assert (again.status_code, again.headers["location"]) == (303, first)
+    again = site.post(form)
+    assert (again.status_code, again.headers["location"]) == (303, first)
+    assert site.count_rows() == count
+
+
+def test_the_same_key_for_another_name_makes_nothing_and_says_why(site: ServerProcess) -> None:
+    form = filled_form(name="Keyed")
+    site.post(form)
+    count = site.count_rows()
+    answer = site.post({**form, "name": "Keyed otherwise"})
+    assert answer.status_code == 422
+    assert "This form has made the project keyed already" in answer.text
     assert site.count_rows() == count
 
 
