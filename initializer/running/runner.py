@@ -13,9 +13,11 @@ from initializer.forges.forge import Forge
 from initializer.journal.journal import Journal, JournalUnavailable
 from initializer.model.events import Event, Reason, Started, StepCompleted, StepSkipped
 from initializer.model.parameters import Project
+from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import Projects
 from initializer.running.attempt import Attempt, HandedOver, JournalDiverged
 from initializer.running.context import RunContext
+from initializer.running.ending import append_end
 from initializer.running.failure import give_up
 from initializer.running.lease import Leases
 from initializer.running.ownership import OwnershipLost
@@ -143,6 +145,12 @@ class Runner:
                 if reading == MAX_READINGS:
                     raise
                 log.warning("reading the journal again", project=project.id, error=str(diverged))
+                row = await until_answered(
+                    lambda: self._projects.get(project.id), DatabaseUnavailable, log.bind(project=project.id)
+                )
+                if row is not None and row.attempt == attempt and row.status.is_final:
+                    await append_end(row, self._journal)  # it was late with the events, not with the row
+                    return
             else:
                 return
             finally:

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from initializer.model.events import Event, EventId, Reason, attempt_of, index_of, is_final
+from initializer.model.events import Completed, Event, EventId, Failed, Reason, attempt_of, index_of, is_final
 from initializer.model.execution import Execution
 from initializer.model.progress import Progress, Status, fold
 from initializer.running.outbox import Outbox, Refusal
@@ -68,8 +68,12 @@ class Writer:
         self.execution = Execution(fold(PIPELINE, history))
         self.outbox = Outbox(attempt=self.attempt, history=history)
         self.ownership = Ownership(attempt=self.attempt, lease_s=math.inf, now=0)
-        self.is_over = False
-        self.put(self.execution.start(self.reason, self.now))
+        self.is_over = self.attempt == self.world.attempt and self.world.status.is_final
+        if self.is_over:  # it was late with the events, not with the row
+            is_active = self.world.status is Status.ACTIVE
+            self.put(Completed(at=self.now) if is_active else Failed(at=self.now, step="", error="no"))
+        else:
+            self.put(self.execution.start(self.reason, self.now))
 
     @property
     def now(self) -> datetime:

@@ -20,6 +20,7 @@ from initializer.model.events import (
     Reason,
     Resource,
     Saving,
+    Started,
     StepStarted,
     is_final,
 )
@@ -750,3 +751,38 @@ async def test_what_is_left_of_a_step_is_not_heard_once_the_step_is_over(stage: 
     await stage.run(step_of("first", leave), step_of("second", speak))
     assert (await stage.progress()).resources == ()
     assert await stage.lines() == []
+
+
+async def test_a_row_that_was_written_before_its_events_were_taken_gets_its_own_end_in_the_journal(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_module, "SETTLE_LIMIT_S", 0.05)
+
+    class Late(FileJournal):
+        """Takes nothing until the row is final; then a stalled attempt is faster by one event."""
+
+        is_open = False
+
+        async def append(self, run: str, events: Sequence[Event], **how: Any) -> None:
+            if not self.is_open and (await stage.row()).status is not Status.FAILED:
+                raise JournalUnavailable("away")
+            if not self.is_open:
+                self.is_open = True
+                stalled = StepStarted(id="1-2", at=at(1), step="first")
+                await super().append(run, [stalled], expected_tail="1-1")
+            await super().append(run, events, **how)
+
+    async def refuse_once(context: StepContext) -> None:
+        if not journal.is_open:
+            raise StepError("the real reason")
+
+    step = step_of("first", refuse_once)
+    await stage.add(step)
+    journal = Late(stage.folder / "journals")
+    started = Started(id="1-1", at=at(0), reason=Reason.CREATED, pipeline=stage.project.parameters.pipeline)
+    await stage.journal.append(RUN, [started], expected_tail=None)
+    assert await stage.projects.claim(RUN, seen_attempt=1) == 2
+    await stage.run(step, attempt=2, reason=Reason.TAKEOVER, journal=journal)
+    assert (await stage.row()).error == "First failed: the real reason"
+    assert [event.id for event in await stage.events()] == ["1-1", "1-2", "2-3"]
+    assert (await stage.types())[-1] == "failed"
