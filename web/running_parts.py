@@ -193,8 +193,11 @@ async def _sweeping(journal: FileJournal) -> AsyncIterator[None]:
 
     async def sweep() -> None:
         while True:
-            removed = await journal.remove_retired(datetime.now(UTC))
-            if removed:
+            try:
+                removed = await journal.remove_retired(datetime.now(UTC))
+            except OSError as error:  # kept journals are no reason to stop
+                log.warning("retired journals not deleted", error=str(error))
+            else:
                 log.info("retired journals deleted", count=removed)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 

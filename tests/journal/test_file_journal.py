@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from initializer.journal import file as file_module
 from initializer.journal.file import FileJournal
 from initializer.journal.journal import AppendRefused, JournalDamaged, JournalUnavailable
 from initializer.model.events import Completed, Event, Log, Saving, decode_event
@@ -202,3 +203,16 @@ async def test_reading_on_decodes_only_what_is_new(
     assert [event.index for event in await file_journal.read(RUN, after=497)] == [498, 499, 500]
     assert len(decoded) == 3
     assert await file_journal.read(RUN, after=500) == []
+
+
+async def test_what_is_to_survive_a_loss_of_power_is_synced_and_nothing_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(file_module, "_sync", synced.append)
+    journal = FileJournal(tmp_path)
+    first, second = events(2)
+    await journal.append(RUN, [first], expected_tail=None)
+    assert synced == []
+    await journal.append(RUN, [second], expected_tail=first.id, is_durable=True)
+    assert synced == [tmp_path / "a1.jsonl"]
