@@ -22,6 +22,7 @@ from web.errors import error_handlers
 from web.git import git_routes
 from web.health import health_routes
 from web.hub import open_hub
+from web.languages import language_routes
 from web.live_socket import LiveSocket
 from web.logs import Logs
 from web.pages import Pages
@@ -95,6 +96,7 @@ def create_app(settings: Settings) -> Starlette:
             WebSocketRoute("/projects/{id}/live", LiveSocket(rendering).serve),
             *git_routes(repositories, _authorize_clone),
             *assets.routes(),
+            *language_routes(),
             *health_routes(),
         ],
         middleware=[Middleware(SecurityHeaders), Middleware(TrustedHosts, settings=settings)],

@@ -38,7 +38,7 @@ _COMMENTS = re.compile(r"^\s*//.*|/\*(?:[^*]|\*(?!/))*\*/", re.MULTILINE)
 
 
 def folder_of(name: str) -> Path:
-    """`templates` or `static`: inside the package once installed, beside it in a checkout."""
+    """`templates`, `static` or `locales`: inside the package once installed, beside it in a checkout."""
     package = Path(__file__).parent
     installed = package / name
     return installed if installed.is_dir() else package.parent / name

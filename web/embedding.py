@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from web.languages import VARY, language_of
 from web.rendering import Rendering
 from web.runs import row_asked, view_of
 
 __all__ = ["Embedding"]
 
-_FRESH = {"cache-control": "no-store"}
+_FRESH = {"cache-control": "no-store", "vary": VARY}
 MIN_POLL_S, MAX_POLL_S = 1, 3600
 MAX_DIGITS = 4
 
@@ -43,7 +44,7 @@ class Embedding:
     async def progress(self, request: Request) -> Response:
         """The live panel as a fragment, also after the end."""
         row = await row_asked(request)
-        panel = self._rendering.panel(row.project, await view_of(request, row))
+        panel = self._rendering.speaking(language_of(request)).panel(row.project, await view_of(request, row))
         return self._fragment(request, panel, is_final=row.status.is_final)
 
     async def summary(self, request: Request) -> Response:
@@ -51,13 +52,15 @@ class Embedding:
         row = await row_asked(request)
         if not row.status.is_final:
             return await self.progress(request)
-        return self._fragment(request, self._rendering.summary(row), is_final=True)
+        summary = self._rendering.speaking(language_of(request)).summary(row)
+        return self._fragment(request, summary, is_final=True)
 
     async def badge(self, request: Request) -> Response:
         """The state as a picture."""
         row = await row_asked(request)
         view = None if row.status.is_final else await view_of(request, row)
-        return Response(self._rendering.badge(row, view), media_type="image/svg+xml", headers=_FRESH)
+        badge = self._rendering.speaking(language_of(request)).badge(row, view)
+        return Response(badge, media_type="image/svg+xml", headers=_FRESH)
 
     def _fragment(self, request: Request, html: str, *, is_final: bool) -> Response:
         """The fragment; with `poll` in the address, within an element that asks again until the end."""

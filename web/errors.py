@@ -11,8 +11,10 @@ from starlette.types import ExceptionHandler
 from initializer.errors import InitializerError
 from initializer.journal.journal import JournalUnavailable
 from initializer.projects.database import DatabaseUnavailable
+from web.languages import VARY, language_of
 from web.rendering import Rendering
 from web.security import SECURITY_HEADERS
+from web.sentences import N_
 
 __all__ = ["error_handlers"]
 
@@ -21,9 +23,9 @@ _STATUSES: dict[type[InitializerError], HTTPStatus] = {
     JournalUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _SENTENCES = {
-    HTTPStatus.NOT_FOUND: "There is no page with this address.",
-    HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take such a request.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request is larger than this server takes.",
+    HTTPStatus.NOT_FOUND: N_("There is no page with this address."),
+    HTTPStatus.METHOD_NOT_ALLOWED: N_("This address does not take such a request."),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: N_("The request is larger than this server takes."),
 }
 
 log = structlog.get_logger()
@@ -32,28 +34,30 @@ log = structlog.get_logger()
 def error_handlers(rendering: Rendering) -> dict[type[Exception] | int, ExceptionHandler]:
     """Handlers for Starlette: what was raised becomes a page with one readable sentence."""
 
-    def page(status: HTTPStatus, sentence: str, headers: dict[str, str] | None = None) -> Response:
-        html = rendering.render("pages/error.html", title=status.phrase, sentence=sentence)
-        return HTMLResponse(html, status, headers={**SECURITY_HEADERS, **(headers or {})})
+    def page(
+        request: Request, status: HTTPStatus, sentence: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        told = rendering.speaking(language_of(request))
+        html = told.render("pages/error.html", title=told.say(status.phrase), sentence=told.say(sentence))
+        return HTMLResponse(html, status, headers={**SECURITY_HEADERS, "vary": VARY, **(headers or {})})
 
-    async def refused(_request: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         status = HTTPStatus(error.status_code)
         sentence = (
             error.detail if error.detail != status.phrase else _SENTENCES.get(status, status.description)
         )
-        return page(status, sentence, dict(error.headers or {}))
+        return page(request, status, sentence, dict(error.headers or {}))
 
     async def unavailable(request: Request, error: Exception) -> Response:
         log.warning("request failed", path=request.url.path, error=str(error))
         status = next(status for fault, status in _STATUSES.items() if isinstance(error, fault))
-        return page(status, "The server cannot answer right now; try again in a moment.")
+        return page(request, status, N_("The server cannot answer right now; try again in a moment."))
 
     async def broken(request: Request, _error: Exception) -> Response:
         log.error("request broke", path=request.url.path)
-        return page(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; the server's log has the details."
-        )
+        sentence = N_("Something went wrong here; the server's log has the details.")
+        return page(request, HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
 
     handlers: dict[type[Exception] | int, ExceptionHandler] = {HTTPException: refused, Exception: broken}
     return handlers | dict.fromkeys(_STATUSES, unavailable)

@@ -12,6 +12,7 @@ from initializer.journal.journal import Journal, JournalRewritten, JournalUnavai
 from initializer.model.progress import Progress
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
+from web.languages import Language
 from web.rendering import Rendering
 from web.room import Room, RunView, Viewer
 
@@ -52,7 +53,9 @@ class Hub:
         self._rooms: dict[str, _OpenRoom] = {}
 
     @asynccontextmanager
-    async def join(self, row: ProjectRow, *, after: int) -> AsyncIterator[AsyncIterator[str]]:
+    async def join(
+        self, row: ProjectRow, *, after: int, language: Language = Language.ENGLISH
+    ) -> AsyncIterator[AsyncIterator[str]]:
         """Watch a run from behind event `after`: its frames as they can be sent, the last one last.
 
         The iterator raises `WatchBroken` where the room's reader broke off.
@@ -65,7 +68,7 @@ class Hub:
         opened.joining += 1
         try:
             await opened.is_read.wait()
-            viewer = opened.room.attach(after=after)
+            viewer = opened.room.attach(after=after, language=language)
             try:
                 yield self._frames(opened, viewer)
             finally:
@@ -114,7 +117,11 @@ class Hub:
     def _new_room(self, row: ProjectRow) -> Room:
         progress = Progress.waiting(row.project.parameters.pipeline)
         view = RunView(progress=progress, position=self._engine.position(row.project.id))
-        return Room(view, lambda shown, after: self._rendering.frame(row.project, shown, after=after))
+
+        def render(shown: RunView, after: int, language: Language) -> str:
+            return self._rendering.speaking(language).frame(row.project, shown, after=after)
+
+        return Room(view, render)
 
     async def _read(self, run: str, opened: "_OpenRoom") -> None:
         """Keep a room current until its run ends."""
@@ -147,16 +154,16 @@ class Hub:
 
     async def _end(self, run: str, opened: "_OpenRoom") -> None:
         """Send everyone the summary, read from the row."""
-        while opened.room.last_frame is None:
+        while not opened.room.is_over:
             try:
                 row = await self._projects.get(run)
             except DatabaseUnavailable as error:
                 log.warning("summary not read", project=run, error=str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
-            if row is None or not row.status.is_final or opened.room.last_frame is not None:
+            if row is None or not row.status.is_final or opened.room.is_over:
                 return
-            opened.room.end(self._rendering.last_frame(row))
+            opened.room.end({each: self._rendering.speaking(each).last_frame(row) for each in Language})
         self._forget(run, opened)
 
     def _break_off(self, run: str, opened: "_OpenRoom") -> None:
@@ -178,8 +185,9 @@ class Hub:
             if opened.is_broken:
                 raise WatchBroken("the journal could not be followed")
             while (frame := opened.room.next_frame(viewer)) is not None:
+                is_last = opened.room.is_over  # before it is sent: the end may come meanwhile
                 yield frame
-                if frame is opened.room.last_frame:
+                if is_last:
                     return
 
 

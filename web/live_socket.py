@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from initializer.access import Action, allowed
 from initializer.projects.database import DatabaseUnavailable
 from web.hub import WatchBroken
+from web.languages import language_of
 from web.rendering import Rendering
 from web.security import is_own_origin, viewer_of
 from web.state import services
@@ -53,10 +54,11 @@ class LiveSocket:
         if not allowed(viewer_of(websocket), Action.VIEW, row.project):
             return FORBIDDEN
         if row.status.is_final:
-            await websocket.send_text(self._rendering.last_frame(row))
+            await websocket.send_text(self._rendering.speaking(language_of(websocket)).last_frame(row))
             return NORMAL
         try:
-            async with services(websocket).hub.join(row, after=shown_index(websocket)) as frames:
+            hub, language = services(websocket).hub, language_of(websocket)
+            async with hub.join(row, after=shown_index(websocket), language=language) as frames:
                 await _send_until_gone(websocket, frames)
         except WatchBroken:
             return TRY_AGAIN

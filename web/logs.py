@@ -15,6 +15,7 @@ from initializer.model.events import Log
 from initializer.model.progress import LOG_TAIL_ROWS, LogRow
 from initializer.model.run_log import RunLog
 from initializer.projects.projects import ProjectRow
+from web.languages import VARY, language_of
 from web.log_search import MAX_QUERY_CHARACTERS, Found, search
 from web.log_text import plain
 from web.rendering import Rendering
@@ -72,7 +73,7 @@ class Logs:
         row, step = await row_asked(request), request.path_params["step"]
         log = await self._open(request, row)
         self._check_step(row, log, step)
-        html = self._rendering.log_rows(
+        html = self._rendering.speaking(language_of(request)).log_rows(
             row.project,
             step,
             _asked_rows(request, log, step),
@@ -92,9 +93,8 @@ class Logs:
                 found = await asyncio.to_thread(search, log.events(), query)
         else:
             query = ""
-        return _html(
-            self._rendering.hits(row.project, query, found, is_fragment="hx-request" in request.headers)
-        )
+        rendering = self._rendering.speaking(language_of(request))
+        return _html(rendering.hits(row.project, query, found, is_fragment="hx-request" in request.headers))
 
     async def _open(self, request: Request, row: ProjectRow) -> RunLog:
         return await self._shelf.open(services(request).journal, row)
@@ -184,4 +184,4 @@ def _alone(event: Log) -> str:
 
 
 def _html(text: str) -> Response:
-    return HTMLResponse(text, headers={"cache-control": "no-store", "vary": "hx-request"})
+    return HTMLResponse(text, headers={"cache-control": "no-store", "vary": f"hx-request, {VARY}"})

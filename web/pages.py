@@ -24,6 +24,7 @@ from initializer.model.usual import usual_range
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, SlugTaken
 from web.forms import form_of, form_values, read_form, slug_values
+from web.languages import VARY, language_of
 from web.listing import Listing, asked_rows
 from web.live_socket import shown_index
 from web.preview import preview_of
@@ -85,19 +86,21 @@ class Pages:
             return await self.new(request)
         views = await self._views(request, page.rows)
         templates = list(self._catalog.values())
-        return self._page("pages/projects.html", page=page, listing=listing, views=views, templates=templates)
+        return self._page(
+            request, "pages/projects.html", page=page, listing=listing, views=views, templates=templates
+        )
 
     async def rows(self, request: Request) -> Response:
         """Rows of the list as they are now, for a list that shows runs that go on."""
         viewer = authorize(request, Action.LIST)
         asked = await services(request).projects.get_all(asked_rows(request.query_params))
         rows = [row for row in asked if allowed(viewer, Action.VIEW, row.project)]
-        return _html(self._rendering.rows(rows, await self._views(request, rows)))
+        return _html(self._spoken(request).rows(rows, await self._views(request, rows)))
 
     async def new(self, request: Request) -> Response:
         """The form; values in the address are filled in, so that a project can be started like another."""
         authorize(request, Action.CREATE)
-        return self._page("pages/new.html", **self._form_values(form_of(request.query_params), {}))
+        return self._page(request, "pages/new.html", **self._form_values(form_of(request.query_params), {}))
 
     async def slug(self, request: Request) -> Response:
         """What a name becomes and whether it is free, as a fragment."""
@@ -108,13 +111,13 @@ class Pages:
             taken = await services(request).projects.get_by_slug(values["slug"])
             if taken is not None:
                 values["slug_problem"] = SlugTaken(taken.project.slug).sentence
-        return self._page("fragments/slug.html", **values)
+        return self._page(request, "fragments/slug.html", **values)
 
     async def preview(self, request: Request) -> Response:
         """The files that the form as it stands would make, as a fragment."""
         viewer = authorize(request, Action.CREATE)
         made = preview_of(form_of(request.query_params), owner=viewer.name, catalog=self._catalog)
-        return self._page("fragments/preview.html", preview=made)
+        return self._page(request, "fragments/preview.html", preview=made)
 
     async def repository(self, request: Request) -> Response:
         """What stands at a clone URL that somebody opened in a browser."""
@@ -124,7 +127,7 @@ class Pages:
         if not is_slug(slug) or not self._has_repository(slug):
             raise HTTPException(404, "There is no repository with this address.")
         url = f"{self._public_url}/git/{slug}.git"
-        return self._page("pages/repository.html", slug=slug, row=row, url=url)
+        return self._page(request, "pages/repository.html", slug=slug, row=row, url=url)
 
     async def create(self, request: Request) -> Response:
         """Create a project; the form again where that cannot be done."""
@@ -148,22 +151,22 @@ class Pages:
         """A project's page: the panel while its run lasts, then the summary."""
         row = await row_asked(request)
         if row.status.is_final:
-            return _html(self._rendering.page(row, None))
+            return _html(self._spoken(request).page(row, None))
         durations = await services(request).projects.durations(row.project.parameters.template.name)
         view = await view_of(request, row)
-        return _html(self._rendering.page(row, view, usual_ms=usual_range(durations)))
+        return _html(self._spoken(request).page(row, view, usual_ms=usual_range(durations)))
 
     async def frame(self, request: Request) -> Response:
         """The next frame behind event `after`, for a page without a socket; 204 where there is none."""
         row, after = await row_asked(request), shown_index(request)
         if row.status.is_final:
-            return _html(self._rendering.last_frame(row))
+            return _html(self._spoken(request).last_frame(row))
         view = await view_of(request, row)
         if 0 < view.progress.index == after:
             return Response(status_code=HTTPStatus.NO_CONTENT)
         if after > view.progress.index:
             after = 0
-        return _html(self._rendering.frame(row.project, view, after=after))
+        return _html(self._spoken(request).frame(row.project, view, after=after))
 
     async def _views(self, request: Request, rows: Iterable[ProjectRow]) -> dict[str, RunView]:
         """Where the runs stand that go on, by project."""
@@ -181,14 +184,20 @@ class Pages:
     ) -> Response:
         is_fragment = "hx-request" in request.headers
         template = "fragments/form.html" if is_fragment else "pages/new.html"
-        return self._page(template, status, **self._form_values(asked, problems))
+        return self._page(request, template, status, **self._form_values(asked, problems))
 
     def _form_values(self, asked: ProjectRequest, problems: Mapping[str, str]) -> dict[str, Any]:
         return form_values(asked, problems, catalog=self._catalog, public_url=self._public_url)
 
-    def _page(self, template: str, code: HTTPStatus = HTTPStatus.OK, /, **values: Any) -> Response:
-        return _html(self._rendering.render(template, **values), code)
+    def _spoken(self, request: Request) -> Rendering:
+        """The rendering in the language of who asks."""
+        return self._rendering.speaking(language_of(request))
+
+    def _page(
+        self, request: Request, template: str, code: HTTPStatus = HTTPStatus.OK, /, **values: Any
+    ) -> Response:
+        return _html(self._spoken(request).render(template, **values), code)
 
 
 def _html(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return HTMLResponse(text, status, headers={"cache-control": "no-store", "vary": "hx-request"})
+    return HTMLResponse(text, status, headers={"cache-control": "no-store", "vary": f"hx-request, {VARY}"})

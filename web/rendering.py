@@ -1,5 +1,6 @@
 """The one place that turns progress and summaries into HTML: for pages, fragments and frames alike."""
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,6 +16,7 @@ from initializer.model.progress import LOG_TAIL_ROWS, LogRow, Progress, Status, 
 from initializer.projects.projects import ProjectRow
 from web.assets import Assets
 from web.forms import SUGGESTED_ENVIRONMENTS
+from web.languages import Language, catalog_of
 from web.log_search import Found
 from web.log_text import log_html, plain
 from web.room import RunView
@@ -47,16 +49,28 @@ _BADGE_COLOURS = {
     Status.FAILED: "#b3202c",
     Status.CANCELLED: "#585f71",
 }
-_CHARACTER_WIDTH = 6.8
+_CHARACTER_WIDTH, _WIDE_CHARACTER_WIDTH = 6.8, 11.0
 
 
 class Rendering:
-    """Templates, compiled once. `now` gives the time that durations of running steps are reckoned to."""
+    """Templates, compiled once, in one language; the renderings in the others come with it (`speaking`).
+
+    `now` gives the time that durations of running steps are reckoned to.
+    """
 
     def __init__(
-        self, templates: Path, assets: Assets, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        templates: Path,
+        assets: Assets,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        language: Language = Language.ENGLISH,
+        others: dict[Language, "Rendering"] | None = None,
     ) -> None:
         self._now = now
+        self._catalog = catalog_of(language)
+        self._all = {} if others is None else others
+        self._all[language] = self
         self.assets = assets
         self._environment = Environment(
             loader=FileSystemLoader(templates),
@@ -65,16 +79,35 @@ class Rendering:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
+            extensions=["jinja2.ext.i18n"],
         )
+        translations: Any = self._environment  # the extension has added a method
+        translations.install_gettext_translations(self._catalog, newstyle=True)
         self._environment.filters.update(
-            clock=_clock, duration=_duration, elapsed_ms=_elapsed_ms, instant=_instant, log_html=log_html,
-            plain=plain, stamp=_stamp, thousands="{:,}".format,
-            word=WORDS.__getitem__, kind=_kind,
+            clock=_clock, duration=self._duration, elapsed_ms=_elapsed_ms, instant=self._instant,
+            log_html=log_html, plain=plain, stamp=_stamp, thousands="{:,}".format, told=self.say,
+            word=self._word, kind=self._kind,
         )  # fmt: skip
-        self._environment.globals["assets"] = assets
+        self._environment.globals.update(assets=assets, language=language.value, languages=list(Language))
         icons: Any = self._environment.get_template("icons.html").module
         self._favicon: Callable[..., str] = icons.favicon
         self._environment.globals.update(icon=icons.icon, favicon=icons.favicon)
+        if others is None:
+            for other in Language:
+                if other is not language:
+                    Rendering(templates, assets, now=now, language=other, others=self._all)
+
+    def speaking(self, language: Language) -> "Rendering":
+        """The same in a language."""
+        return self._all[language]
+
+    def say(self, text: str) -> str:
+        """English that was written elsewhere, in this language; as it is where it has no translation."""
+        return self._catalog.sentence(text)
+
+    def tell(self, message: str, /, **values: object) -> str:
+        """A message of ours with its values."""
+        return self._catalog.gettext(message) % values
 
     def render(self, template: str, **values: Any) -> str:
         """A template of the folder with these values."""
@@ -106,7 +139,7 @@ class Rendering:
 
     def summary(self, row: ProjectRow) -> str:
         """The summary that replaces the panel, from the row alone."""
-        return self.render("fragments/summary.html", **_summary_values(row))
+        return self.render("fragments/summary.html", **self._summary_values(row))
 
     def page(self, row: ProjectRow, view: RunView | None, *, usual_ms: tuple[int, int] | None = None) -> str:
         """A project's page: around the panel while the run lasts, around the summary with `view` None.
@@ -114,11 +147,11 @@ class Rendering:
         `usual_ms` is between what such runs usually take.
         """
         if view is None:
-            title, values = self.title(row.project, row.status), _summary_values(row)
+            title, values = self.title(row.project, row.status), self._summary_values(row)
         else:
             title = self.title(row.project, row.status, view.progress.percent)
             values = {**self._panel_values(row.project, view), "row": row}
-        usual = _range(*usual_ms) if usual_ms and view else ""
+        usual = self._range(*usual_ms) if usual_ms and view else ""
         return self.render("pages/project.html", **values, title=title, is_live=view is not None, usual=usual)
 
     def last_frame(self, row: ProjectRow) -> str:
@@ -140,13 +173,14 @@ class Rendering:
         values = {"project": project, "name": step, "rows": rows, "lines": lines}
         if is_fragment:
             return self.render("fragments/log_window.html", **values)
-        title = _step_titles(project).get(step, step)
+        title = self._step_titles(project).get(step, step)
         return self.render("pages/log.html", **values, title=title)
 
     def hits(self, project: Project, query: str, found: Found, *, is_fragment: bool) -> str:
         """What a search found, as a fragment or as a page."""
         template = "fragments/log_hits.html" if is_fragment else "pages/log_search.html"
-        return self.render(template, project=project, query=query, found=found, titles=_step_titles(project))
+        titles = self._step_titles(project)
+        return self.render(template, project=project, query=query, found=found, titles=titles)
 
     def rows(self, rows: Iterable[ProjectRow], views: Mapping[str, RunView]) -> str:
         """The rows of a list anew, and whether to ask again: as long as a run of theirs goes on."""
@@ -164,20 +198,20 @@ class Rendering:
 
     def badge(self, row: ProjectRow, view: RunView | None) -> str:
         """The state as SVG, for pages that show no more than a picture."""
-        word = WORDS[row.status].lower()
+        word = self._word(row.status).lower()
         if view is not None and view.progress.index:
             word = f"{view.progress.percent}%"
         elif view is not None:
-            word = WORDS["pending"].lower()
+            word = self._word("pending").lower()
         label = row.project.slug
-        left, right = (round(_CHARACTER_WIDTH * len(text)) + 14 for text in (label, word))
+        left, right = (_width(text) + 14 for text in (label, word))
         return self.render(
             "badge.svg", label=label, word=word, left=left, right=right, colour=_BADGE_COLOURS[row.status]
         )
 
     def title(self, project: Project, status: Status, percent: int = 0) -> str:
         """The page's title."""
-        what = f"{percent}%" if status is Status.INITIALIZING else WORDS[status]
+        what = f"{percent}%" if status is Status.INITIALIZING else self._word(status)
         return f"{what} · {project.name}"
 
     def _panel_values(self, project: Project, view: RunView) -> dict[str, Any]:
@@ -187,13 +221,103 @@ class Rendering:
             "project": project,
             "progress": progress,
             "state": state,
-            "word": WORDS[state],
+            "word": self._word(state),
             "now": now,
-            "now_line": _now_line(view),
-            "said": _said(progress),
+            "now_line": self._now_line(view),
+            "said": self._said(progress),
             "total_weight": sum(step.spec.weight for step in progress.steps) or 1,
             "elapsed_ms": _elapsed_of(progress, now),
         }
+
+    def _word(self, state: str) -> str:
+        return self.say(WORDS[state])
+
+    def _kind(self, name: str) -> str:
+        return self.say(KINDS[name]) if name in KINDS else name.replace("_", " ").capitalize()
+
+    def _step_titles(self, project: Project) -> dict[str, str]:
+        return {spec.name: self.say(spec.title) for spec in project.parameters.pipeline.steps}
+
+    def _summary_values(self, row: ProjectRow) -> dict[str, Any]:
+        assert row.summary is not None  # a final row has one
+        return {
+            "row": row,
+            "summary": row.summary,
+            "outputs": row.summary.outputs,
+            "sentence": self._sentence(row),
+            "again": _choices(row.project),
+        }
+
+    def _now_line(self, view: RunView) -> str:
+        """What is happening now, in one line."""
+        progress = view.progress
+        if not progress.index:
+            if view.position is None:
+                return self.tell("Starting")
+            return self.tell("Waiting: number %(position)s in line", position=view.position)
+        if progress.is_saving:
+            return self.tell("Saving the summary")
+        if progress.status.is_final:
+            return progress.error or self._word(progress.status)
+        step = progress.current
+        if step is None:
+            return self.tell("Going on")
+        title = self.say(step.spec.title)
+        return self.tell("%(step)s: %(message)s", step=title, message=step.message) if step.message else title
+
+    def _said(self, progress: Progress) -> str:
+        """What is spoken of a run: which step it has come to, and no more."""
+        for number, step in enumerate(progress.steps, start=1):
+            if step.status is StepStatus.RUNNING:
+                title, count = self.say(step.spec.title), len(progress.steps)
+                return self.tell(
+                    "Step %(number)s of %(count)s: %(step)s", number=number, count=count, step=title
+                )
+        return ""
+
+    def _sentence(self, row: ProjectRow) -> str:
+        """How the run ended, in a sentence."""
+        assert row.summary is not None
+        took, steps = self._duration(row.summary.total_duration), row.summary.steps
+        match row.status:
+            case Status.ACTIVE:
+                return self.tell(
+                    "The project is ready. All %(count)s steps took %(time)s.", count=len(steps), time=took
+                )
+            case Status.FAILED:
+                failed = [self.say(step.title) for step in steps if step.step == row.summary.failed_step]
+                if not failed:
+                    return self.tell("The run failed after %(time)s.", time=took)
+                return self.tell("The run failed at “%(step)s” after %(time)s.", step=failed[0], time=took)
+            case _:
+                return self.tell("The run was cancelled after %(time)s.", time=took)
+
+    def _duration(self, ms: int) -> str:
+        """A time that is over: 340 ms, 1.2 s, 1 min 05 s."""
+        if ms < SECOND_MS:
+            return self.tell("%(number)s ms", number=ms)
+        if ms < MINUTE_MS:
+            return self.tell("%(number)s s", number=f"{ms / 1000:.1f}")
+        return self.tell(
+            "%(minutes)s min %(seconds)s s", minutes=ms // 60_000, seconds=f"{ms // 1000 % 60:02}"
+        )
+
+    def _range(self, low_ms: int, high_ms: int) -> str:
+        """Between two times, wide rather than narrow: up to 7 s, 1 to 3 min."""
+        is_long = high_ms >= 2 * MINUTE_MS
+        unit_ms = MINUTE_MS if is_long else SECOND_MS
+        low, high = low_ms // unit_ms, -(-high_ms // unit_ms)
+        number = f"{low}\u2013{high}" if low else str(high)
+        told = (
+            self.tell("%(number)s min", number=number)
+            if is_long
+            else self.tell("%(number)s s", number=number)
+        )
+        return told if low else self.tell("up to %(time)s", time=told)
+
+    def _instant(self, at: datetime) -> Markup:
+        text = f"{at:{self._catalog.gettext('%-d %b %Y, %H:%M')}} UTC"
+        return Markup('<time class="when" datetime="{}">{}</time>').format(at.isoformat(), text)
 
     def _log_change(self, step: StepProgress, after: int) -> str:
         """Old rows are removed and as many appended; where all are new, the log is replaced."""
@@ -214,19 +338,9 @@ class Rendering:
         return _delete(f"{selector} > li:nth-last-child(n+{kept + 1})") + appended
 
 
-def _step_titles(project: Project) -> dict[str, str]:
-    return {spec.name: spec.title for spec in project.parameters.pipeline.steps}
-
-
-def _summary_values(row: ProjectRow) -> dict[str, Any]:
-    assert row.summary is not None  # a final row has one
-    return {
-        "row": row,
-        "summary": row.summary,
-        "outputs": row.summary.outputs,
-        "sentence": _sentence(row),
-        "again": _choices(row.project),
-    }
+def _width(text: str) -> int:
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return round(_CHARACTER_WIDTH * (len(text) - wide) + _WIDE_CHARACTER_WIDTH * wide)
 
 
 def _choices(project: Project) -> str:
@@ -259,46 +373,6 @@ def _title(text: str) -> str:
     return f"<title>{escape(text)}</title>"
 
 
-def _now_line(view: RunView) -> str:
-    """What is happening now, in one line."""
-    progress = view.progress
-    if not progress.index:
-        if view.position is None:
-            return "Starting"
-        return f"Waiting: number {view.position} in line"
-    if progress.is_saving:
-        return "Saving the summary"
-    if progress.status.is_final:
-        return progress.error or WORDS[progress.status]
-    step = progress.current
-    if step is None:
-        return "Going on"
-    return f"{step.spec.title}: {step.message}" if step.message else step.spec.title
-
-
-def _said(progress: Progress) -> str:
-    """What is spoken of a run: which step it has come to, and no more."""
-    for number, step in enumerate(progress.steps, start=1):
-        if step.status is StepStatus.RUNNING:
-            return f"Step {number} of {len(progress.steps)}: {step.spec.title}"
-    return ""
-
-
-def _sentence(row: ProjectRow) -> str:
-    """How the run ended, in a sentence."""
-    assert row.summary is not None
-    took = _duration(row.summary.total_duration)
-    match row.status:
-        case Status.ACTIVE:
-            return f"The project is ready. All {len(row.summary.steps)} steps took {took}."
-        case Status.FAILED:
-            failed = [step.title for step in row.summary.steps if step.step == row.summary.failed_step]
-            where = f" at “{failed[0]}”" if failed else ""
-            return f"The run failed{where} after {took}."
-        case _:
-            return f"The run was cancelled after {took}."
-
-
 def _elapsed_of(progress: Progress, now: datetime) -> int | None:
     """How long the run has lasted; once it is over, that does not grow any more."""
     if progress.started_at is None:
@@ -316,31 +390,6 @@ def _clock(ms: int) -> str:
     seconds = ms // 1000
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
-
-
-def _duration(ms: int) -> str:
-    """A time that is over: 340 ms, 1.2 s, 1 min 05 s."""
-    if ms < SECOND_MS:
-        return f"{ms} ms"
-    if ms < MINUTE_MS:
-        return f"{ms / 1000:.1f} s"
-    return f"{ms // 60_000} min {ms // 1000 % 60:02} s"
-
-
-def _kind(name: str) -> str:
-    return KINDS.get(name) or name.replace("_", " ").capitalize()
-
-
-def _range(low_ms: int, high_ms: int) -> str:
-    """Between two times, wide rather than narrow: up to 7 s, 1 to 3 min."""
-    unit_ms, unit = (MINUTE_MS, "min") if high_ms >= 2 * MINUTE_MS else (SECOND_MS, "s")
-    low, high = low_ms // unit_ms, -(-high_ms // unit_ms)
-    return f"{low}\u2013{high} {unit}" if low else f"up to {high} {unit}"
-
-
-def _instant(at: datetime) -> Markup:
-    text = f"{at:%-d %b %Y, %H:%M} UTC"
-    return Markup('<time class="when" datetime="{}">{}</time>').format(at.isoformat(), text)
 
 
 @lru_cache(maxsize=64)

@@ -1,12 +1,13 @@
 """A room: the viewers of one run in this process, and what each of them is to be sent next."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from initializer.model.events import Event
 from initializer.model.progress import Progress, advance
+from web.languages import Language
 
 __all__ = ["Room", "RunView", "Viewer"]
 
@@ -22,15 +23,16 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     position: int | None = None
 
 
-RenderFrame = Callable[[RunView, int], str]
-"""What changed in a view since an index, as HTML; since 0, the whole panel."""
+RenderFrame = Callable[[RunView, int, Language], str]
+"""What changed in a view since an index, as HTML in a language; since 0, the whole panel."""
 
 
 class Viewer:
     """One open page. `seen` is the index and the position it shows, None as long as that is unknown."""
 
-    def __init__(self, seen: tuple[int, int | None] | None) -> None:
+    def __init__(self, seen: tuple[int, int | None] | None, language: Language) -> None:
         self.seen = seen
+        self.language = language
         self.woken = asyncio.Event()
         self.woken.set()
 
@@ -39,15 +41,16 @@ class Room:
     """Decides what is sent; does no input or output, and holds no queue.
 
     What viewers are shown advances with `tick`. A viewer asks for its next frame when it has sent the last
-    one, so a slow one gets fewer, newer frames. Viewers that have seen the same share one frame.
+    one, so a slow one gets fewer, newer frames. Viewers of one language that have seen the same share one
+    frame.
     """
 
     def __init__(self, view: RunView, render_frame: RenderFrame) -> None:
         self.shown = view
-        self.last_frame: str | None = None
+        self.last_frames: Mapping[Language, str] = {}
         self._latest = view
         self._render_frame = render_frame
-        self._frames: dict[int, str] = {}  # to `shown`, from the index that was seen
+        self._frames: dict[tuple[int, Language], str] = {}  # to `shown`, from the index that was seen
         self._viewers: set[Viewer] = set()
 
     @property
@@ -55,10 +58,15 @@ class Room:
         """Where the run stands, shown or not yet."""
         return self._latest.progress
 
-    def attach(self, *, after: int) -> Viewer:
+    @property
+    def is_over(self) -> bool:
+        """Whether the next frame of everyone is the last."""
+        return bool(self.last_frames)
+
+    def attach(self, *, after: int, language: Language = Language.ENGLISH) -> Viewer:
         """A new viewer that shows the events up to `after`; where that cannot be, it gets all."""
         is_known = 0 < after <= self.shown.progress.index
-        viewer = Viewer((after, None) if is_known else None)
+        viewer = Viewer((after, None) if is_known else None, language)
         self._viewers.add(viewer)
         return viewer
 
@@ -87,25 +95,26 @@ class Room:
             self._frames.clear()
             self.wake()
 
-    def end(self, last_frame: str) -> None:
-        """The run is over, and this is the last frame for everyone."""
-        self.last_frame = last_frame
+    def end(self, last_frames: Mapping[Language, str]) -> None:
+        """The run is over, and these are the last frames for everyone, one in each language."""
+        self.last_frames = last_frames
         self.wake()
 
     def next_frame(self, viewer: Viewer) -> str | None:
         """What the viewer is to be sent now; None where it has seen all that is shown."""
-        if self.last_frame is not None:
-            return self.last_frame
+        if self.is_over:
+            return self.last_frames[viewer.language]
         now_shown = (self.shown.progress.index, self.shown.position)
         if viewer.seen == now_shown:
             return None
         after = viewer.seen[0] if viewer.seen else 0
         viewer.seen = now_shown
-        if after not in self._frames:
+        key = (after, viewer.language)
+        if key not in self._frames:
             if len(self._frames) == MAX_SHARED_FRAMES:
                 del self._frames[next(iter(self._frames))]
-            self._frames[after] = self._render_frame(self.shown, after)
-        return self._frames[after]
+            self._frames[key] = self._render_frame(self.shown, after, viewer.language)
+        return self._frames[key]
 
     def wake(self) -> None:
         """Have every viewer look again."""

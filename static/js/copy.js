@@ -12,8 +12,9 @@
     const word = button.querySelector("span");
     try {
       await navigator.clipboard.writeText(source.textContent);
-      word.textContent = "Copied";
-      setTimeout(() => { word.textContent = "Copy"; }, 1500);
+      const said = word.dataset.word ??= word.textContent;
+      word.textContent = word.dataset.done;
+      setTimeout(() => { word.textContent = said; }, 1500);
     } catch {
       getSelection().selectAllChildren(source); // not allowed to copy: ready for the keyboard
     }

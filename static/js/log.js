@@ -221,7 +221,7 @@
       const count = lines(log) - (state.known ??= lines(log));
       const button = part(log, ".log-new"), { one, more, none } = button.dataset;
       button.hidden = lines(log) <= last(list(log));
-      button.textContent = count > 1 ? more.replace("{}", count.toLocaleString()) : count ? one : none;
+      button.textContent = count > 1 ? more.replace("{}", count.toLocaleString(document.documentElement.lang)) : count ? one : none;
     }
     mark();
     document.dispatchEvent(new Event("log:rows")); // for the other scripts of logs

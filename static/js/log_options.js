@@ -2,7 +2,7 @@
 (() => {
   const defaults = { wrap: "true", times: "false" };
   const stored = (name) => { try { return localStorage.getItem(`log-${name}`) ?? defaults[name]; } catch { return defaults[name]; } };
-  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" });
+  const clock = new Intl.DateTimeFormat(document.documentElement.lang, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" });
 
   const apply = () => {
     for (const name of Object.keys(defaults)) document.documentElement.setAttribute(`data-log-${name}`, stored(name));

@@ -22,6 +22,6 @@
   });
   document.addEventListener("htmx:error", (event) => {
     const { ctx } = event.detail;
-    if (ctx?.request && !ctx.sourceElement.closest("[data-asks]")) notice("The server did not answer. Try again in a moment.");
+    if (ctx?.request && !ctx.sourceElement.closest("[data-asks]")) notice(document.getElementById("notice").dataset.unanswered);
   });
 })();

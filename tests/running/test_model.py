@@ -19,6 +19,7 @@ from initializer.model.progress import Progress, Status, fold
 from initializer.running.outbox import Outbox, Refusal
 from initializer.running.ownership import Decision, Ownership
 from model.runs import PIPELINE, at
+from web.languages import Language
 from web.room import Room, RunView, Viewer
 
 CHOICES = st.integers(0, 99)
@@ -166,7 +167,7 @@ class Page:
         self.shown = self.room.shown.progress
         self.viewer: Viewer = self.room.attach(after=self.shown.index)
 
-    def render(self, view: RunView, after: int) -> str:
+    def render(self, view: RunView, after: int, _language: Language) -> str:
         name = f"{after} to {view.progress.index}"
         self.frames[name] = (after, view.progress)
         return name

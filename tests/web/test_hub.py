@@ -33,6 +33,7 @@ from model.runs import PIPELINE, at, pipeline_of, project_of
 from web import hub as hub_module
 from web.assets import Assets, folder_of
 from web.hub import Hub, WatchBroken, open_hub
+from web.languages import Language
 from web.rendering import Rendering
 from web.room import RunView
 
@@ -92,8 +93,10 @@ class Theatre:
         return row
 
     @asynccontextmanager
-    async def watch(self, *, after: int = 0) -> AsyncIterator["Watcher"]:
-        async with self.hub.join(await self.row(), after=after) as frames:
+    async def watch(
+        self, *, after: int = 0, language: Language = Language.ENGLISH
+    ) -> AsyncIterator["Watcher"]:
+        async with self.hub.join(await self.row(), after=after, language=language) as frames:
             yield Watcher(frames)
 
     def panel(self) -> str:
@@ -166,6 +169,24 @@ async def test_a_viewer_sees_a_run_from_where_it_is_to_its_summary(theatre: Thea
     assert is_summary(frames[-1])
     assert frames[-1] == theatre.rendering.last_frame(await theatre.row())
     assert not any(map(is_summary, frames[:-1]))
+
+
+async def test_viewers_of_each_language_share_their_frames_and_get_their_own_end(theatre: Theatre) -> None:
+    await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
+    languages = [*Language, *Language]
+    async with AsyncExitStack() as stack:
+        watchers = [await stack.enter_async_context(theatre.watch(language=each)) for each in languages]
+        english, chinese, *others = [await watcher.next() for watcher in watchers]
+        assert others[0] is english
+        assert others[1] is chinese
+        assert "Initialising" in english
+        assert "初始化中" in chinese
+        await theatre.write_row()
+        await theatre.say(Completed(at=at(4)))
+        ends = [(await watcher.rest())[-1] for watcher in watchers]
+    row = await theatre.row()
+    assert ends == [theatre.rendering.speaking(each).last_frame(row) for each in languages]
+    assert ends[0] != ends[1]
 
 
 async def test_a_page_and_its_frames_show_the_whole(theatre: Theatre) -> None:

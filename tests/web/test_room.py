@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from initializer.model.events import Event, Log, Reason, Saving, Started, StepStarted
 from initializer.model.progress import IndexGap, Progress, fold
 from model.runs import PIPELINE, Run, at, numbered, runs
+from web.languages import Language
 from web.room import MAX_SHARED_FRAMES, Room, RunView
 
 EVENTS: list[Event] = numbered(
@@ -18,15 +19,19 @@ EVENTS: list[Event] = numbered(
 LONG = numbered(*(Saving(at=at(n)) for n in range(200)))
 
 
+LAST = {Language.ENGLISH: "the end", Language.CHINESE: "完"}
+
+
 class Rendered:
     """Renders a frame as the indexes that it leads from and to, and counts."""
 
     def __init__(self) -> None:
         self.made: list[str] = []
 
-    def __call__(self, view: RunView, after: int) -> str:
+    def __call__(self, view: RunView, after: int, language: Language) -> str:
         where = f"waiting {view.position}" if view.position else str(view.progress.index)
-        self.made.append(f"{after} to {where}")
+        said = "" if language is Language.ENGLISH else f" in {language}"
+        self.made.append(f"{after} to {where}{said}")
         return self.made[-1]
 
 
@@ -76,6 +81,16 @@ def test_viewers_that_have_seen_the_same_share_one_frame() -> None:
     assert len(rendered.made) == 1
 
 
+def test_viewers_of_one_language_share_a_frame_and_each_language_has_its_own() -> None:
+    room, rendered = room_at(3)
+    viewers = [room.attach(after=2, language=language) for language in Language for _ in range(50)]
+    frames = [room.next_frame(viewer) for viewer in viewers]
+    assert frames == ["2 to 3"] * 50 + ["2 to 3 in zh-Hans"] * 50
+    assert rendered.made == ["2 to 3", "2 to 3 in zh-Hans"]
+    room.end(LAST)
+    assert {(viewer.language, room.next_frame(viewer)) for viewer in viewers} == set(LAST.items())
+
+
 def test_a_viewer_that_comes_late_gets_a_frame_of_its_own_and_then_shares() -> None:
     room, rendered = room_at(3)
     early = room.attach(after=0)
@@ -101,7 +116,7 @@ def test_a_slow_viewer_gets_one_frame_for_all_that_it_missed() -> None:
 
 def test_frames_that_nobody_shares_do_not_pile_up() -> None:
     room = Room(
-        RunView(progress=fold(PIPELINE, LONG)), lambda view, after: f"{after} to {view.progress.index}"
+        RunView(progress=fold(PIPELINE, LONG)), lambda view, after, _: f"{after} to {view.progress.index}"
     )
     for _ in range(2):
         for after in range(1, len(LONG)):
@@ -153,7 +168,7 @@ def test_the_end_is_the_last_frame_of_everyone_early_and_late() -> None:
     room, _ = room_at(4)
     viewers = [room.attach(after=0), room.attach(after=4)]
     room.next_frame(viewers[0])
-    room.end("the end")
+    room.end(LAST)
     viewers.append(room.attach(after=0))
     assert [room.next_frame(viewer) for viewer in viewers] == ["the end"] * 3
 
@@ -166,7 +181,7 @@ def test_viewers_are_woken_by_what_is_shown_and_by_the_end() -> None:
     show(room, 3)
     assert viewer.woken.is_set()
     viewer.woken.clear()
-    room.end("the end")
+    room.end(LAST)
     assert viewer.woken.is_set()
     viewer.woken.clear()
     room.tick()
@@ -191,7 +206,7 @@ def test_whatever_the_order_each_frame_fits_the_page_that_gets_it(
     """Reads, ticks, draws, and pages that come back with what they show."""
     frames: dict[str, tuple[int, Progress]] = {}
 
-    def render(view: RunView, after: int) -> str:
+    def render(view: RunView, after: int, _language: Language) -> str:
         name = f"{after} to {view.progress.index}"
         frames[name] = (after, view.progress)
         return name

@@ -1,0 +1,80 @@
+"""The pages in Chinese, as people use them."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from harness.browser import Visitors, mark, was_reloaded
+from harness.gate import Gate
+from harness.server import ServerProcess, StartServer
+
+ENGLISH_SENTENCE = re.compile(r"\b(?:the|of|is|and|project|step|line|lines|ready|steps)\b", re.IGNORECASE)
+
+
+@pytest.fixture
+def held_server(start_server: StartServer, gate: Gate) -> ServerProcess:
+    gate.hold("setup_gitops")
+    return start_server(path=gate.path)
+
+
+def own_words(page: Page) -> str:
+    """What a page says itself, without what the run said."""
+    return str(
+        page.evaluate(
+            """() => { const copy = document.querySelector("main").cloneNode(true);
+            copy.querySelectorAll(".log, .message, .substep, .now-line, code, pre, .resources a").forEach((e) => e.remove());
+            return copy.textContent; }"""
+        )
+    )
+
+
+def test_the_switch_changes_the_language_and_is_kept(server: ServerProcess, visitors: Visitors) -> None:
+    page = visitors.open(f"{server.url}/projects/new?name=Shop", locale="en-GB")
+    expect(page.get_by_role("heading", level=1)).to_have_text("New project")
+    page.get_by_role("link", name="中文").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("新建项目")
+    assert page.url == f"{server.url}/projects/new?name=Shop"
+    assert page.locator("html").get_attribute("lang") == "zh-Hans"
+    expect(page.locator("#preview summary")).to_contain_text("个文件")
+    page.goto(f"{server.url}/?q=x")
+    expect(page.get_by_role("heading", level=2)).to_have_text("没有匹配的项目")
+    page.get_by_role("link", name="English").click()
+    expect(page.get_by_role("heading", level=2)).to_have_text("No project matches")
+    assert page.url == f"{server.url}/?q=x"
+
+
+def test_a_project_is_created_in_chinese_and_watched_to_its_end(
+    held_server: ServerProcess, gate: Gate, visitors: Visitors
+) -> None:
+    page = visitors.open(f"{held_server.url}/projects/new", locale="zh-CN")
+    page.get_by_label("名称", exact=True).fill("商店 Shop")
+    page.get_by_text("静态网站", exact=True).click()
+    page.get_by_role("button", name="创建项目").click()
+    expect(page.locator(".badge")).to_have_text("初始化中")
+    expect(page.locator('.step-head[data-state="running"] .step-title')).to_contain_text("配置 GitOps")
+    expect(page.locator("#spoken")).to_have_text("第 4 步，共 6 步：配置 GitOps")
+    english = visitors.open(page.url, locale="en-GB")
+    expect(english.locator(".badge")).to_have_text("Initialising")
+    mark(page)
+    gate.release("setup_gitops")
+    expect(page.locator(".sentence")).to_contain_text("项目已就绪。全部 6 个步骤用时")
+    expect(english.locator(".sentence")).to_contain_text("The project is ready. All 6 steps took")
+    assert not was_reloaded(page)
+    expect(page).to_have_title("就绪 · 商店 Shop")
+    assert ENGLISH_SENTENCE.findall(own_words(page)) == []
+
+
+def test_times_and_the_lost_connection_are_told_in_chinese(
+    held_server: ServerProcess, gate: Gate, visitors: Visitors
+) -> None:
+    project = held_server.create("Held")
+    page = visitors.open(f"{held_server.url}/projects/{project}", locale="zh-CN")
+    expect(page.locator("time.when").first).to_have_text(re.compile("现在|前"))
+    visitors.allow_lost_connections()
+    page.context.set_offline(True)
+    expect(page.locator("#connection")).to_contain_text("当前处于离线状态。")
+    page.context.set_offline(False)
+    expect(page.locator("#connection p")).to_have_text("")
+    gate.release("setup_gitops")
+    expect(page.locator(".sentence")).to_contain_text("项目已就绪。")
