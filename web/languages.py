@@ -1,6 +1,6 @@
 """The languages of the pages: which one a request is answered in, and what is said in it.
 
-The messages are gettext's: a catalog of text for each language (`locales/`), with the English sentences as ids.
+The messages are gettext's: a catalog of text for each language (`locales/`), the English sentences its ids.
 They are read as they are, at start: nothing has to be compiled, and nothing compiled can be out of date.
 """
 

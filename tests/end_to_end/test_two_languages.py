@@ -23,7 +23,8 @@ def own_words(page: Page) -> str:
     return str(
         page.evaluate(
             """() => { const copy = document.querySelector("main").cloneNode(true);
-            copy.querySelectorAll(".log, .message, .substep, .now-line, code, pre, .resources a").forEach((e) => e.remove());
+            const run = ".log, .message, .substep, .now-line, code, pre, .resources a";
+            copy.querySelectorAll(run).forEach((element) => element.remove());
             return copy.textContent; }"""
         )
     )
