@@ -17,7 +17,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test test-sql bench screenshots lint format lock chromium servers
+.PHONY: run test test-sql bench screenshots lint format lock chromium fonts servers
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -35,7 +35,7 @@ bench: $(DEVELOPING) chromium
 	@$(BIN)/python -m benchmarks.empty_runs
 	@$(BIN)/python -m benchmarks.latency
 
-screenshots: $(DEVELOPING) chromium
+screenshots: $(DEVELOPING) chromium fonts
 	@$(BIN)/python docs/screenshots.py
 
 lint: $(DEVELOPING)
@@ -72,6 +72,12 @@ $(BIN)/pip:
 		{ $(IS_ROOT); } || { echo "$(PYTHON) cannot make environments: install $$package, for example with: sudo apt-get install $$package" >&2; exit 1; }; \
 		echo "Installing $$package ..."; $(APT_INSTALL) $$package >/dev/null; }
 	@$(PYTHON) -m venv $(VENV)
+
+# The link to the other language is Chinese.
+fonts:
+	@fc-list :lang=zh 2>/dev/null | grep -q . || { \
+		{ $(IS_ROOT); } || { echo "No font has Chinese characters: install one, for example with: sudo apt-get install fonts-wqy-microhei" >&2; exit 1; }; \
+		echo "Installing fonts-wqy-microhei ..."; $(APT_INSTALL) fontconfig fonts-wqy-microhei >/dev/null; }
 
 chromium:
 	@command -v chromium >/dev/null || { \
