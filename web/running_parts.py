@@ -198,7 +198,8 @@ async def _sweeping(journal: FileJournal) -> AsyncIterator[None]:
             except OSError as error:  # kept journals are no reason to stop
                 log.warning("retired journals not deleted", error=str(error))
             else:
-                log.info("retired journals deleted", count=removed)
+                if removed:
+                    log.info("retired journals deleted", count=removed)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     async with asyncio.TaskGroup() as group:

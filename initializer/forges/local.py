@@ -24,8 +24,9 @@ __all__ = ["LocalForge", "is_repository", "repository_path"]
 
 MARKS = "refs/initializer"
 SETTINGS = {
-    "core.fsync": "all",  # a step that is over survives a loss of power, and so must what it pushed
-    "core.fsyncObjectFiles": "true",  # the same for git before 2.36
+    # A step that is over survives a loss of power, and so must what it pushed. Git before 2.36 does not know
+    # this; its older setting would have a newer git warn everyone who clones.
+    "core.fsync": "all",
     "core.hooksPath": "/dev/null",
     "gc.auto": "0",  # a push must not start a gc that outlives it; fresh repositories need none
     "http.receivepack": "false",

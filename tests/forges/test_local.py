@@ -212,3 +212,17 @@ async def test_what_killed_processes_left_is_cleared_up(folder: Path, forge: Loc
         "config.lock",
         "refs/heads/main.lock",
     }
+
+
+async def test_who_clones_is_not_warned_of_settings_of_the_repository(
+    folder: Path, forge: LocalForge, tmp_path: Path
+) -> None:
+    await forge.create_shared_repository("gitops")
+    assert "warning" not in clone_messages(forge.remote("gitops"), tmp_path / "clone")
+
+
+def clone_messages(remote: str, folder: Path) -> str:
+    """What `git clone` tells whoever runs it."""
+    return subprocess.run(
+        ["git", "clone", remote, str(folder)], check=True, capture_output=True, text=True
+    ).stderr

@@ -188,3 +188,20 @@ async def test_undo_of_all_steps_leaves_only_what_others_made(
     assert {(it.kind, it.state) for it in own.resources} >= {("repository", "removed"), ("gitops", "removed")}
     await other.perform(step_named("verify"))
     await other.perform(step_named("finalize"))
+
+
+async def test_each_step_tells_substeps_and_lines_and_the_changing_ones_name_what_they_make(
+    tmp_path: Path,
+) -> None:
+    context = RealContext(
+        make_project(template="bare"), LocalForge(tmp_path / "forge", URL), tmp_path / "run"
+    )
+    for step in BUILTIN_STEPS:
+        context.substeps.clear()
+        context.lines.clear()
+        resources = len(context.resources)
+        await context.perform(step)
+        assert context.substeps, step.name
+        assert context.substeps[-1][1] == 100, step.name
+        assert context.lines, step.name
+        assert (len(context.resources) > resources) is (step.name in CHANGING), step.name
