@@ -48,7 +48,7 @@ STEP = PIPELINE.steps[0].name
 OBSERVE = """() => {
   window.seen = [];
   const look = () => {
-    const index = Number(document.getElementById("run-header").dataset.index);
+    const index = Number(document.getElementById("run-header").dataset.event.split("-")[1]);
     if (window.seen.at(-1)?.[0] !== index) {
       window.seen.push([index, performance.timeOrigin + performance.now()]);
     }
@@ -138,9 +138,9 @@ async def write(journal: FileJournal, run: str, *, count: int, rate: float) -> d
 async def watch(url: str, run: str, until: int) -> dict[int, float]:
     """When a WebSocket client had each index."""
     seen: dict[int, float] = {}
-    async with websockets.connect(f"{url.replace('http', 'ws')}/projects/{run}/live?after=0") as viewer:
+    async with websockets.connect(f"{url.replace('http', 'ws')}/projects/{run}/live?after=") as viewer:
         async for text in viewer:
-            found = re.search(r'data-index="(\d+)"', str(text))
+            found = re.search(r'data-event="\d+-(\d+)"', str(text))
             if found:
                 seen[int(found[1])] = time.time()
                 if int(found[1]) >= until:

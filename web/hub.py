@@ -9,6 +9,7 @@ import structlog
 from initializer.engines.engine import Engine
 from initializer.errors import InitializerError
 from initializer.journal.journal import Journal, JournalRewritten, JournalUnavailable
+from initializer.model.events import EventId
 from initializer.model.progress import Progress
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
@@ -54,7 +55,7 @@ class Hub:
 
     @asynccontextmanager
     async def join(
-        self, row: ProjectRow, *, after: int, language: Language = Language.ENGLISH
+        self, row: ProjectRow, *, after: EventId, language: Language = Language.ENGLISH
     ) -> AsyncIterator[AsyncIterator[str]]:
         """Watch a run from behind event `after`: its frames as they can be sent, the last one last.
 
@@ -118,7 +119,7 @@ class Hub:
         progress = Progress.waiting(row.project.parameters.pipeline)
         view = RunView(progress=progress, position=self._engine.position(row.project.id))
 
-        def render(shown: RunView, after: int, language: Language) -> str:
+        def render(shown: RunView, after: EventId, language: Language) -> str:
             return self._rendering.speaking(language).frame(row.project, shown, after=after)
 
         return Room(view, render)

@@ -1,6 +1,7 @@
 """The socket of a live page: what came after the page, then frames, then the end."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -9,6 +10,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from initializer.access import Action, allowed
+from initializer.model.events import EventId
 from initializer.projects.database import DatabaseUnavailable
 from web.hub import WatchBroken
 from web.languages import language_of
@@ -16,14 +18,15 @@ from web.rendering import Rendering
 from web.security import is_own_origin, viewer_of
 from web.state import services
 
-__all__ = ["LiveSocket", "shown_index"]
+__all__ = ["LiveSocket", "shown_event"]
 
 NORMAL, FORBIDDEN, NOT_FOUND, TRY_AGAIN = 1000, 4403, 4404, 1013
-MAX_INDEX_DIGITS = 16
 HEARTBEAT_S = 5
 """How often a viewer hears something. A page that heard nothing for 15 s (`live.js`) connects anew."""
 HEARTBEAT = "{}"
 """A message that htmx takes for data: it swaps nothing."""
+
+_EVENT_ID = re.compile(r"[0-9]{1,9}-[0-9]{1,16}")
 
 log = structlog.get_logger()
 
@@ -58,7 +61,7 @@ class LiveSocket:
             return NORMAL
         try:
             hub, language = services(websocket).hub, language_of(websocket)
-            async with hub.join(row, after=shown_index(websocket), language=language) as frames:
+            async with hub.join(row, after=shown_event(websocket), language=language) as frames:
                 await _send_until_gone(websocket, frames)
         except WatchBroken:
             return TRY_AGAIN
@@ -98,7 +101,7 @@ async def _until_gone(websocket: WebSocket) -> None:
             raise WebSocketDisconnect(message["code"])
 
 
-def shown_index(connection: HTTPConnection) -> int:
-    """The index that the page shows (`after`); anything that cannot be one counts as none."""
+def shown_event(connection: HTTPConnection) -> EventId:
+    """The event up to which the page shows the run (`after`); anything that cannot be one counts as none."""
     text = connection.query_params.get("after", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < MAX_INDEX_DIGITS else 0
+    return text if _EVENT_ID.fullmatch(text) else ""

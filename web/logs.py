@@ -4,13 +4,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
+from itertools import chain
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from initializer.journal.journal import Journal
+from initializer.journal.journal import Journal, JournalRewritten
 from initializer.model.events import Log
 from initializer.model.progress import LOG_TAIL_ROWS, LogRow
 from initializer.model.run_log import RunLog
@@ -123,7 +124,10 @@ class Shelf:
         try:
             async with lock:
                 log = self._logs.get(run) or RunLog()
-                log.extend(await journal.read(run, after=log.index))
+                try:
+                    log.extend(await journal.read(run, after=log.tail))
+                except JournalRewritten:
+                    log = RunLog(await journal.read(run))
                 self._keep(run, log)
                 if row.status.is_final:
                     self._complete[run] = row.attempt
@@ -164,7 +168,8 @@ def _number(request: Request, name: str) -> int | None:
 
 async def _chunks(log: RunLog, step: str | None, write: Callable[[Log], str]) -> AsyncIterator[str]:
     chunk = ""
-    for event in log.events(step):
+    earlier = log.earlier if step is None else []
+    for event in chain(earlier, log.events(step)):
         chunk += write(event)
         if len(chunk) > _CHUNK_CHARACTERS:
             yield chunk

@@ -26,7 +26,7 @@ from initializer.projects.projects import ProjectRow, SlugTaken
 from web.forms import form_of, form_values, read_form, slug_values
 from web.languages import VARY, language_of
 from web.listing import Listing, asked_rows
-from web.live_socket import shown_index
+from web.live_socket import shown_event
 from web.preview import preview_of
 from web.rendering import Rendering
 from web.room import RunView
@@ -158,14 +158,12 @@ class Pages:
 
     async def frame(self, request: Request) -> Response:
         """The next frame behind event `after`, for a page without a socket; 204 where there is none."""
-        row, after = await row_asked(request), shown_index(request)
+        row, after = await row_asked(request), shown_event(request)
         if row.status.is_final:
             return _html(self._spoken(request).last_frame(row))
         view = await view_of(request, row)
-        if 0 < view.progress.index == after:
+        if after and after == view.progress.tail:
             return Response(status_code=HTTPStatus.NO_CONTENT)
-        if after > view.progress.index:
-            after = 0
         return _html(self._spoken(request).frame(row.project, view, after=after))
 
     async def _views(self, request: Request, rows: Iterable[ProjectRow]) -> dict[str, RunView]:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from initializer.model.events import EventId, index_of
 from initializer.model.parameters import Project
 from initializer.model.progress import LOG_TAIL_ROWS, LogRow, Progress, Status, StepProgress, StepStatus
 from initializer.projects.projects import ProjectRow
@@ -119,22 +120,23 @@ class Rendering:
         """The live panel, whole."""
         return self.render("fragments/panel.html", **self._panel_values(project, view))
 
-    def frame(self, project: Project, view: RunView, *, after: int) -> str:
+    def frame(self, project: Project, view: RunView, *, after: EventId) -> str:
         """What changes a page that shows the events up to `after` into one that shows `view`.
 
         The parts are rendered by the templates that the panel includes. Nothing of it depends on who watches.
         """
         progress, values = view.progress, self._panel_values(project, view)
         title = _title(self.title(project, progress.status, progress.percent))
-        if after == 0 or after < progress.started_index or progress.status.is_final:
+        seen = index_of(after) if progress.holds(after) else 0
+        if not seen or seen < progress.started_index or progress.status.is_final:
             icon = str(self._favicon(progress.status, oob=True))
             return title + icon + _replace("#run", self.render("fragments/panel.html", **values))
         parts = [title, _morph("#run-header", self.render("fragments/run_header.html", **values))]
         for step in progress.steps:
-            if step.index > after:
+            if step.index > seen:
                 selector = f"#step-{step.spec.name}-head"
                 parts.append(_morph(selector, self.render("fragments/step_head.html", **values, step=step)))
-            parts.append(self._log_change(step, after))
+            parts.append(self._log_change(step, seen))
         return "".join(parts)
 
     def summary(self, row: ProjectRow) -> str:
@@ -319,9 +321,9 @@ class Rendering:
         text = f"{at:{self._catalog.gettext('%-d %b %Y, %H:%M')}} UTC"
         return Markup('<time class="when" datetime="{}">{}</time>').format(at.isoformat(), text)
 
-    def _log_change(self, step: StepProgress, after: int) -> str:
+    def _log_change(self, step: StepProgress, seen: int) -> str:
         """Old rows are removed and as many appended; where all are new, the log is replaced."""
-        rows = [row for row in step.log if row.index > after]
+        rows = [row for row in step.log if row.index > seen]
         if not rows:
             return ""
         name = step.spec.name

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from initializer.model.events import Event
+from initializer.model.events import Event, EventId
 from initializer.model.progress import Progress, advance
 from web.languages import Language
 
@@ -23,14 +23,14 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     position: int | None = None
 
 
-RenderFrame = Callable[[RunView, int, Language], str]
-"""What changed in a view since an index, as HTML in a language; since 0, the whole panel."""
+RenderFrame = Callable[[RunView, EventId, Language], str]
+"""What changed in a view since an event, as HTML in a language; since none, the whole panel."""
 
 
 class Viewer:
-    """One open page. `seen` is the index and the position it shows, None as long as that is unknown."""
+    """One open page. `seen` is the event and the position it shows, None as long as that is unknown."""
 
-    def __init__(self, seen: tuple[int, int | None] | None, language: Language) -> None:
+    def __init__(self, seen: tuple[EventId, int | None] | None, language: Language) -> None:
         self.seen = seen
         self.language = language
         self.woken = asyncio.Event()
@@ -50,7 +50,7 @@ class Room:
         self.last_frames: Mapping[Language, str] = {}
         self._latest = view
         self._render_frame = render_frame
-        self._frames: dict[tuple[int, Language], str] = {}  # to `shown`, from the index that was seen
+        self._frames: dict[tuple[EventId, Language], str] = {}  # to `shown`, from the event that was seen
         self._viewers: set[Viewer] = set()
 
     @property
@@ -63,10 +63,9 @@ class Room:
         """Whether the next frame of everyone is the last."""
         return bool(self.last_frames)
 
-    def attach(self, *, after: int, language: Language = Language.ENGLISH) -> Viewer:
+    def attach(self, *, after: EventId, language: Language = Language.ENGLISH) -> Viewer:
         """A new viewer that shows the events up to `after`; where that cannot be, it gets all."""
-        is_known = 0 < after <= self.shown.progress.index
-        viewer = Viewer((after, None) if is_known else None, language)
+        viewer = Viewer((after, None) if self.shown.progress.holds(after) else None, language)
         self._viewers.add(viewer)
         return viewer
 
@@ -104,10 +103,10 @@ class Room:
         """What the viewer is to be sent now; None where it has seen all that is shown."""
         if self.is_over:
             return self.last_frames[viewer.language]
-        now_shown = (self.shown.progress.index, self.shown.position)
+        now_shown = (self.shown.progress.tail, self.shown.position)
         if viewer.seen == now_shown:
             return None
-        after = viewer.seen[0] if viewer.seen else 0
+        after = viewer.seen[0] if viewer.seen else ""
         viewer.seen = now_shown
         key = (after, viewer.language)
         if key not in self._frames:

@@ -7,7 +7,7 @@ killed process loses nothing of them. What must survive a loss of power is synce
 import asyncio
 import os
 import re
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,9 +15,14 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from initializer.journal.journal import AppendRefused, JournalDamaged, JournalUnavailable
+from initializer.journal.journal import (
+    AppendRefused,
+    JournalDamaged,
+    JournalUnavailable,
+    behind,
+)
 from initializer.journal.signal import Signals
-from initializer.model.events import Event, EventId, decode_event, encode_event, is_final
+from initializer.model.events import Event, EventId, decode_event, encode_event, index_of, is_final
 
 __all__ = ["FileJournal"]
 
@@ -49,11 +54,11 @@ class FileJournal:
         finally:
             self._signals.wake(run)
 
-    async def read(self, run: str, *, after: int = 0) -> list[Event]:
-        events, _ = await asyncio.to_thread(self._read_from, run, 0, after=after)
-        return [event for event in events if event.index > after]
+    async def read(self, run: str, *, after: EventId = "") -> list[Event]:
+        events, _ = await asyncio.to_thread(self._read_from, run, 0, first=index_of(after))
+        return behind(run, events, after)
 
-    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
+    async def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
         offset = 0
         with self._signals.listen(run) as woken:
             while True:
@@ -61,7 +66,7 @@ class FileJournal:
                     events, offset = self._read_from(run, offset)  # a tick's worth, from the page cache
                 else:
                     events, offset = await asyncio.to_thread(self._read_from, run, 0)
-                yield [event for event in events if event.index > after]
+                yield behind(run, events, after)
                 await woken.wait()
                 woken.clear()
 
@@ -118,10 +123,10 @@ class FileJournal:
         finally:
             os.close(descriptor)
 
-    def _read_from(self, run: str, offset: int, *, after: int = 0) -> tuple[list[Event], int]:
+    def _read_from(self, run: str, offset: int, *, first: int = 0) -> tuple[list[Event], int]:
         """The whole lines from `offset` on, and where the last ends; a torn last line does not count.
 
-        Those up to event `after` need not be among them, so that a long journal is cheap to read on.
+        Those below index `first` are left out, but for the last: a long journal is cheap to read on.
         """
         try:
             with self._path(run).open("rb") as file:
@@ -134,7 +139,7 @@ class FileJournal:
         whole = data[: data.rfind(b"\n") + 1]
         try:
             lines = whole.splitlines()
-            start = bisect_right(lines, after, key=_index_in) if after else 0
+            start = min(bisect_left(lines, first, key=_index_in), max(0, len(lines) - 1)) if first else 0
             return [decode_event(line) for line in lines[start:]], offset + len(whole)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise JournalDamaged(f"the journal of run {run} is damaged: {error}") from error

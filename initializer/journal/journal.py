@@ -5,9 +5,16 @@ from datetime import timedelta
 from typing import Protocol
 
 from initializer.errors import InitializerError
-from initializer.model.events import Event, EventId
+from initializer.model.events import Event, EventId, attempt_of, index_of
 
-__all__ = ["AppendRefused", "Journal", "JournalDamaged", "JournalRewritten", "JournalUnavailable"]
+__all__ = [
+    "AppendRefused",
+    "Journal",
+    "JournalDamaged",
+    "JournalRewritten",
+    "JournalUnavailable",
+    "behind",
+]
 
 
 class AppendRefused(InitializerError):
@@ -27,7 +34,26 @@ class JournalDamaged(InitializerError):
 
 
 class JournalRewritten(InitializerError):
-    """The journal lost what a follower was given, and another attempt wrote in its place: follow it anew."""
+    """The journal lost what a reader was given, and another attempt wrote in its place: read it anew."""
+
+    def __init__(self, run: str, lost: EventId) -> None:
+        super().__init__(f"the journal of run {run} has another event in the place of {lost}")
+
+
+def behind(run: str, events: Sequence[Event], after: EventId) -> list[Event]:
+    """Those of a run's consecutive events that come behind `after`.
+
+    Raises `JournalRewritten` where another event has its place, or will have it.
+    """
+    index = index_of(after)
+    rest = [event for event in events if event.index >= index]
+    if rest and rest[0].index == index:
+        is_rewritten = rest.pop(0).id != after
+    else:
+        is_rewritten = not rest and bool(events) and attempt_of(events[-1].id) > attempt_of(after)
+    if is_rewritten:
+        raise JournalRewritten(run, after)
+    return rest
 
 
 class Journal(Protocol):
@@ -42,14 +68,14 @@ class Journal(Protocol):
         `AppendRefused`, `JournalUnavailable` and `JournalDamaged`.
         """
 
-    async def read(self, run: str, *, after: int = 0) -> list[Event]:
-        """The events with an index above `after`, in order; none where the journal is empty or gone.
+    async def read(self, run: str, *, after: EventId = "") -> list[Event]:
+        """The events behind `after`, in order; none where the journal is empty, gone, or not so far.
 
-        Raises `JournalUnavailable` and `JournalDamaged`.
+        Raises `JournalUnavailable`, `JournalDamaged` and `JournalRewritten`.
         """
 
-    def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
-        """The events with an index above `after`: first those there are (maybe none), then as they come.
+    def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
+        """The events behind `after`: first those there are (maybe none), then as they come.
 
         Does not end by itself: close it. Raises `JournalUnavailable`, `JournalDamaged` and
         `JournalRewritten`.

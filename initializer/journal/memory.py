@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from initializer.journal.journal import AppendRefused
+from initializer.journal.journal import AppendRefused, behind
 from initializer.journal.signal import Signals
 from initializer.model.events import Event, EventId
 
@@ -35,16 +35,16 @@ class MemoryJournal:
         self._expires_at.pop(run, None)
         self._signals.wake(run)
 
-    async def read(self, run: str, *, after: int = 0) -> list[Event]:
+    async def read(self, run: str, *, after: EventId = "") -> list[Event]:
         self._drop_if_due(run)
-        return [event for event in self._events.get(run, ()) if event.index > after]
+        return behind(run, self._events.get(run, ()), after)
 
-    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
+    async def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
         with self._signals.listen(run) as woken:
             while True:
                 events = await self.read(run, after=after)
                 yield events
-                after = events[-1].index if events else after
+                after = events[-1].id if events else after
                 await woken.wait()
                 woken.clear()
 

@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from initializer.journal.journal import (
     AppendRefused,
     JournalDamaged,
-    JournalRewritten,
     JournalUnavailable,
+    behind,
 )
 from initializer.journal.subscription import Subscription, open_subscription
 from initializer.model.events import Event, EventId, attempt_of, decode_event, encode_event, index_of
@@ -89,10 +89,10 @@ class RedisJournal:
         if not is_appended:
             raise AppendRefused(expected=expected_tail, tail=tail.decode() or None)
 
-    async def read(self, run: str, *, after: int = 0) -> list[Event]:
-        return [event for event in await self._read_from(run, "-") if event.index > after]
+    async def read(self, run: str, *, after: EventId = "") -> list[Event]:
+        return behind(run, await self._read_from(run, "-"), after)
 
-    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
+    async def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
         """See `Journal`. The channel is quick and may lose something; the stream is the record.
 
         Once it has begun it waits for a Redis that is away: whoever began anew could find a stream that its
@@ -118,7 +118,7 @@ class RedisJournal:
                         continue
                 if events:
                     last = events[-1].id
-                yield [event for event in events if event.index > after]
+                yield behind(run, events, after)
                 await listener.woken.wait()
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:
@@ -146,12 +146,7 @@ class RedisJournal:
 
         A stream that has lost that event and not been refilled yet has nothing behind it.
         """
-        events = await self._read_from(run, last or "-")
-        if not last or not events:
-            return events
-        if events[0].id != last:
-            raise JournalRewritten(f"the journal of run {run} has {events[0].id} in the place of {last}")
-        return events[1:]
+        return behind(run, await self._read_from(run, last or "-"), last)
 
     async def _read_from(self, run: str, first: str) -> list[Event]:
         async with _asking(run, "read"):

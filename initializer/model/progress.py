@@ -12,6 +12,7 @@ from initializer.model.events import (
     Cancelled,
     Completed,
     Event,
+    EventId,
     Failed,
     Log,
     Progressed,
@@ -25,6 +26,8 @@ from initializer.model.events import (
     StepStarted,
     Substep,
     UnknownEvent,
+    attempt_of,
+    index_of,
 )
 from initializer.model.pipeline import Pipeline, StepSpec, weighted_percent
 
@@ -136,6 +139,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StepProgress, ...]
     index: int = 0
     attempt: int = 0
+    firsts: tuple[EventId, ...] = ()
+    """The first event of each attempt."""
     status: Status = Status.PENDING
     is_saving: bool = False
     reason: Reason | None = None
@@ -153,6 +158,17 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     def waiting(cls, pipeline: Pipeline) -> "Progress":
         """The progress of an empty journal."""
         return cls(pipeline=pipeline, steps=tuple(StepProgress(spec=spec) for spec in pipeline.steps))
+
+    @property
+    def tail(self) -> EventId:
+        """The id of the last event; empty where there is none."""
+        return f"{self.attempt}-{self.index}" if self.index else ""
+
+    def holds(self, event_id: EventId) -> bool:
+        """Whether this is the fold of a list with that event: an index alone may have changed hands."""
+        index = index_of(event_id)
+        owners = [attempt_of(first) for first in self.firsts if index_of(first) <= index]
+        return index <= self.index and owners[-1:] == [attempt_of(event_id)]
 
     @property
     def current(self) -> StepProgress | None:
@@ -182,11 +198,12 @@ def fold(pipeline: Pipeline, events: Iterable[Event]) -> Progress:
 
 def advance(progress: Progress, event: Event) -> Progress:
     """Progress once event has happened. Raises `IndexGap` if an event is missing before it."""
-    attempt, _, index = event.id.partition("-")
-    if int(index) != progress.index + 1:
-        raise IndexGap(expected=progress.index + 1, received=int(index))
+    attempt, index = attempt_of(event.id), event.index
+    if index != progress.index + 1:
+        raise IndexGap(expected=progress.index + 1, received=index)
+    firsts = progress.firsts if attempt == progress.attempt else (*progress.firsts, event.id)
     progress = _apply(progress, event)
-    return msgspec.structs.replace(progress, index=int(index), attempt=int(attempt), updated_at=event.at)
+    return msgspec.structs.replace(progress, index=index, attempt=attempt, firsts=firsts, updated_at=event.at)
 
 
 def _apply(progress: Progress, event: Event) -> Progress:

@@ -3,18 +3,22 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
-from initializer.model.events import Event, Log
+from initializer.model.events import Event, EventId, Log, Reason, Started, index_of
 from initializer.model.progress import LogRow
 
 __all__ = ["RunLog"]
 
 
 class RunLog:
-    """The log lines of a run's events up to `index`, in `characters` characters."""
+    """The log lines of a run's events up to `tail`, in `characters` characters.
+
+    A restart counts the lines of each step from 1 again: those before it are `earlier` ones.
+    """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
-        self.index = 0
+        self.tail: EventId = ""
         self.characters = 0
+        self.earlier: list[Log] = []
         self._logs: dict[str, list[Log]] = {}
         self._lasts: dict[str, list[int]] = {}  # the number of the last line of each of them
         self.extend(events)
@@ -25,12 +29,16 @@ class RunLog:
         return list(self._logs)
 
     def extend(self, events: Iterable[Event]) -> None:
-        """Take what comes behind `index`; what is known already is passed over."""
+        """Take what comes behind `tail`; what is known already is passed over."""
         for event in events:
-            if event.index <= self.index:
+            if event.index <= index_of(self.tail):
                 continue
-            self.index = event.index
-            if isinstance(event, Log) and event.lines:
+            self.tail = event.id
+            if isinstance(event, Started) and event.reason is Reason.RESTART:
+                self.earlier += self.events()
+                self._logs.clear()
+                self._lasts.clear()
+            elif isinstance(event, Log) and event.lines:
                 self._logs.setdefault(event.step, []).append(event)
                 self._lasts.setdefault(event.step, []).append(event.first + len(event.lines) - 1)
                 self.characters += sum(map(len, event.lines))
@@ -40,7 +48,7 @@ class RunLog:
         return self._lasts[step][-1] if step in self._logs else 0
 
     def events(self, step: str | None = None) -> Iterator[Log]:
-        """What was logged, by one step or by all in turn."""
+        """What was logged since a restart, by one step or by all in turn."""
         for name in self.steps if step is None else [step]:
             yield from self._logs.get(name, ())
 

@@ -15,7 +15,7 @@
   let polled = 0, round = 0, pollTimer = null, backTimer = null;
 
   const connector = () => document.getElementById("live");
-  const shown = () => document.getElementById("run-header")?.dataset.index ?? "0";
+  const shown = () => document.getElementById("run-header")?.dataset.event ?? "";
   const isOpen = () => connection?.socket?.readyState === WebSocket.OPEN;
   const asking = (address) => {
     const url = new URL(address, location.href);

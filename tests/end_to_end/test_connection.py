@@ -104,7 +104,7 @@ def test_a_frozen_server_is_noticed_by_its_silence(
 def test_an_idle_socket_is_kept_by_the_servers_beat(held_server: ServerProcess) -> None:
     project = held_server.create("Idle")
     held_server.wait_for_event(project, type="progress", step="setup_gitops")
-    after = len(held_server.events(project))
+    after = held_server.events(project)[-1]["id"]
     url = f"ws{held_server.url.removeprefix('http')}/projects/{project}/live?after={after}"
     with connect(url) as viewer:
         assert viewer.recv(timeout=10) == "{}"  # at once: the page knows that it is through

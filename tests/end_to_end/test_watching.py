@@ -67,7 +67,7 @@ def wait_until_it_stands_still(server: ServerProcess, page: Page, project: str) 
 
     def shown() -> int:
         index = len(server.events(project))
-        return index if page.locator("#run-header").get_attribute("data-index") == str(index) else 0
+        return index if page.locator("#run-header").get_attribute("data-event") == f"1-{index}" else 0
 
     return wait_for(shown, "the page shows the whole journal")
 

@@ -9,6 +9,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from harness.waiting import DEADLINE_S
+from initializer.model.events import index_of
 
 __all__ = ["Visitors", "frames_seen", "launch_browser", "mark", "state_at_the_end", "was_reloaded"]
 
@@ -102,4 +103,4 @@ def was_reloaded(page: Page) -> bool:
 def frames_seen(page: Page) -> dict[int, str]:
     """The panel after each frame of this page, by the index of the last event it shows; normalised HTML."""
     seen: dict[str, str] = page.evaluate("() => Object.fromEntries(recorder.panels)")
-    return {int(index): html for index, html in seen.items()}
+    return {index_of(event): html for event, html in seen.items()}

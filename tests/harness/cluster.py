@@ -16,10 +16,11 @@ from websockets.sync.client import connect
 from harness.server import ServerProcess
 from harness.servers import PostgresServer, RedisServer
 from harness.waiting import DEADLINE_S, wait_for
+from initializer.model.events import EventId, index_of
 
 __all__ = ["Cluster", "Watcher"]
 
-_INDEX = re.compile(r'id="run-header"[^>]*data-index="(\d+)"')
+_EVENT = re.compile(r'id="run-header"[^>]*data-event="([0-9-]+)"')
 NORMAL_CLOSURE = 1000
 
 
@@ -124,6 +125,7 @@ class Watcher:
     def __init__(self, server: ServerProcess, project: str) -> None:
         self._url = f"{server.url.replace('http', 'ws')}/projects/{project}/live"
         self._is_closed = threading.Event()
+        self.event: EventId = ""  # the last one shown
         self.indexes: list[int] = []
         self.connections = 0
         self.last_frame = ""
@@ -143,9 +145,8 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._is_closed.is_set():
-            after = self.indexes[-1] if self.indexes else 0
             try:
-                with connect(f"{self._url}?after={after}", max_size=None, open_timeout=5) as socket:
+                with connect(f"{self._url}?after={self.event}", max_size=None, open_timeout=5) as socket:
                     self.connections += 1
                     self._read(socket)
             except ConnectionClosed as closed:
@@ -162,7 +163,9 @@ class Watcher:
                 if frame == "{}":
                     continue  # a sign of life
                 self.last_frame = frame
-                self.indexes += [int(index) for index in _INDEX.findall(frame)]
+                for event in _EVENT.findall(frame):
+                    self.event = event
+                    self.indexes.append(index_of(event))
 
 
 @contextlib.contextmanager

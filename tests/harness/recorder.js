@@ -33,7 +33,7 @@
     percents: [], // of the run, in the order shown
     lines: [], // what the panel said is happening now, likewise
     titles: [],
-    panels: new Map(), // index of the last event shown -> the panel as it stood before the next frame
+    panels: new Map(), // id of the last event shown -> the panel as it stood before the next frame
     normal,
     normalText: (html) => normal(new DOMParser().parseFromString(html, "text/html").querySelector("#run")),
   };
@@ -44,6 +44,6 @@
     if (!header) return;
     add(recorder.percents, document.getElementById("run-progress")?.value);
     add(recorder.lines, header.querySelector(".now > span")?.textContent);
-    recorder.panels.set(header.dataset.index, normal(document.getElementById("run")));
+    recorder.panels.set(header.dataset.event, normal(document.getElementById("run")));
   }).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
 })();

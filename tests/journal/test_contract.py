@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
-from initializer.journal.journal import AppendRefused, Journal
-from initializer.model.events import Event, Log, Saving, decode_event
+from initializer.journal.journal import AppendRefused, Journal, JournalRewritten
+from initializer.model.events import Event, EventId, Log, Saving, decode_event
 from model.runs import HOSTILE, at, numbered
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,7 @@ async def take_upto(following: Following, index: int) -> list[Event]:
     return taken
 
 
-def follow(journal: Journal, run: str = RUN, *, after: int = 0) -> "aclosing[Following]":
+def follow(journal: Journal, run: str = RUN, *, after: EventId = "") -> "aclosing[Following]":
     return aclosing(journal.follow(run, after=after))
 
 
@@ -62,10 +62,10 @@ async def test_what_is_appended_is_read_in_order(journal: Journal) -> None:
     assert await journal.read(RUN) == [*events(2), *events(3, first=3)]
 
 
-async def test_read_gives_only_what_is_behind_an_index(journal: Journal) -> None:
+async def test_read_gives_only_what_is_behind_an_event(journal: Journal) -> None:
     await fill(journal, 3)
-    assert [event.index for event in await journal.read(RUN, after=1)] == [2, 3]
-    assert await journal.read(RUN, after=3) == await journal.read(RUN, after=99) == []
+    assert [event.index for event in await journal.read(RUN, after="1-1")] == [2, 3]
+    assert await journal.read(RUN, after="1-3") == await journal.read(RUN, after="1-99") == []
 
 
 async def test_runs_do_not_mix(journal: Journal) -> None:
@@ -136,7 +136,7 @@ async def test_a_follower_of_an_empty_journal_is_told_so_at_once(journal: Journa
 
 async def test_a_follower_begins_behind_its_index(journal: Journal) -> None:
     await fill(journal, 3)
-    async with follow(journal, after=2) as following:
+    async with follow(journal, after="1-2") as following:
         assert await take(following) == events(1, first=3)
         await journal.append(RUN, events(1, first=4), expected_tail="1-3")
         assert await take_upto(following, 4) == events(1, first=4)
@@ -198,3 +198,15 @@ async def test_a_journal_can_be_retired_again_and_without_having_been(journal: J
     for _ in range(2):
         await journal.retire(RUN, keep_for=timedelta(days=7))
     assert len(await journal.read(RUN)) == 1
+
+
+async def test_who_reads_on_behind_an_event_that_was_overwritten_is_told(journal: Journal) -> None:
+    await fill(journal, 2)
+    await journal.append(RUN, [event.numbered(2, 3) for event in events(1)], expected_tail="1-2")
+    for lost in ("1-3", "1-5"):
+        with pytest.raises(JournalRewritten):
+            await journal.read(RUN, after=lost)
+    async with follow(journal, after="1-3") as following:
+        with pytest.raises(JournalRewritten):
+            await take(following)
+    assert [event.id for event in await journal.read(RUN, after="1-2")] == ["2-3"]

@@ -200,9 +200,9 @@ async def test_reading_on_decodes_only_what_is_new(
         return decode_event(line)
 
     monkeypatch.setattr("initializer.journal.file.decode_event", decode)
-    assert [event.index for event in await file_journal.read(RUN, after=497)] == [498, 499, 500]
-    assert len(decoded) == 3
-    assert await file_journal.read(RUN, after=500) == []
+    assert [event.index for event in await file_journal.read(RUN, after="1-497")] == [498, 499, 500]
+    assert len(decoded) == 4  # the one that it reads on from, too
+    assert await file_journal.read(RUN, after="1-500") == []
 
 
 async def test_what_is_to_survive_a_loss_of_power_is_synced_and_nothing_else_is(

@@ -1,10 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from initializer.model.events import Event, Log, Saving
+from initializer.model.events import Event, Log, Reason, Saving, Started
 from initializer.model.progress import LogRow
 from initializer.model.run_log import RunLog
-from model.runs import at, numbered
+from model.runs import PIPELINE, at, numbered
 
 
 @st.composite
@@ -59,12 +59,23 @@ def test_a_log_that_is_extended_is_the_log_of_all_events(events: list[Event], kn
     log = RunLog(events[:known])
     log.extend(events)
     whole = RunLog(events)
-    assert (log.index, log.characters, log.steps) == (whole.index, whole.characters, whole.steps)
+    assert (log.tail, log.characters, log.steps) == (whole.tail, whole.characters, whole.steps)
     assert list(log.events()) == list(whole.events())
     assert log.last("verify") == whole.last("verify")
 
 
 def test_what_is_no_log_is_only_counted() -> None:
     log = RunLog(numbered(Saving(at=at(1))))
-    assert (log.index, log.steps, log.last("verify")) == (1, [], 0)
+    assert (log.tail, log.steps, log.last("verify")) == ("1-1", [], 0)
     assert log.rows_before("verify", 10, count=5) == log.rows_after("verify", 0, count=5) == []
+
+
+def test_a_restart_counts_lines_from_one_again_and_keeps_the_earlier_ones_for_the_whole_text() -> None:
+    events = numbered(
+        Log(at=at(1), step="verify", first=1, lines=("a", "b")),
+        Started(at=at(2), reason=Reason.RESTART, pipeline=PIPELINE),
+        Log(at=at(3), step="verify", first=1, lines=("c",)),
+    )
+    log = RunLog(events)
+    assert [line for event in log.earlier for line in event.lines] == ["a", "b"]
+    assert [row.text for row in log.rows_before("verify", 10, count=9)] == ["c"]

@@ -84,7 +84,7 @@ class Stage:
         """Wait until the journal has the event of that index."""
         async with (
             asyncio.timeout(DEADLINE_S),
-            aclosing(self.journal.follow(RUN, after=index - 1)) as following,
+            aclosing(self.journal.follow(RUN, after=f"1-{index - 1}")) as following,
         ):
             async for events in following:
                 if events:

@@ -160,15 +160,15 @@ class Page:
     def join(self, events: Sequence[Event]) -> None:
         """Load the page anew."""
         self.read = list(events)
-        self.frames: dict[str, tuple[int, Progress]] = {}
+        self.frames: dict[str, tuple[EventId, Progress]] = {}
         self.room = Room(RunView(progress=Progress.waiting(PIPELINE)), self.render)
         self.room.receive(self.read)
         self.room.tick()
         self.shown = self.room.shown.progress
-        self.viewer: Viewer = self.room.attach(after=self.shown.index)
+        self.viewer: Viewer = self.room.attach(after=self.shown.tail)
 
-    def render(self, view: RunView, after: int, _language: Language) -> str:
-        name = f"{after} to {view.progress.index}"
+    def render(self, view: RunView, after: EventId, _language: Language) -> str:
+        name = f"{after} to {view.progress.tail}"
         self.frames[name] = (after, view.progress)
         return name
 
@@ -188,7 +188,7 @@ class Page:
         frame = self.room.next_frame(self.viewer)
         if frame is not None:
             after, progress = self.frames[frame]
-            assert after in (0, self.shown.index)
+            assert after in ("", self.shown.tail)
             self.shown = progress
 
 
@@ -258,7 +258,7 @@ class Runs(RuleBasedStateMachine):
     def a_browser_comes_back_with_what_it_shows(self, which: int) -> None:
         page = self.pages[which % 3]
         page.room.detach(page.viewer)
-        page.viewer = page.room.attach(after=page.shown.index)
+        page.viewer = page.room.attach(after=page.shown.tail)
 
     @invariant()
     def indexes_have_no_holes(self) -> None:

@@ -30,7 +30,7 @@ async def watch(journal: RedisJournal) -> list[Event]:
     seen: list[Event] = []
     while True:
         try:
-            async with aclosing(journal.follow(RUN, after=len(seen))) as following:
+            async with aclosing(journal.follow(RUN, after=seen[-1].id if seen else "")) as following:
                 async for events in following:
                     seen += events
                     if seen and is_final(seen[-1]):

@@ -503,7 +503,7 @@ async def test_a_journal_that_is_away_for_a_while_is_waited_for(stage: Stage) ->
             if next(faults, None) is not None:
                 raise JournalUnavailable("away")
 
-        async def read(self, run: str, *, after: int = 0) -> list[Event]:
+        async def read(self, run: str, *, after: EventId = "") -> list[Event]:
             if next(faults, 9) < 3:
                 raise JournalUnavailable("away")
             return await super().read(run, after=after)

@@ -16,12 +16,14 @@ from initializer.journal.memory import MemoryJournal
 from initializer.model.events import (
     Completed,
     Event,
+    EventId,
     Log,
     Reason,
     Saving,
     Started,
     StepCompleted,
     StepStarted,
+    index_of,
 )
 from initializer.model.progress import Status, fold
 from initializer.model.summary import summarise
@@ -54,7 +56,7 @@ class Watched(MemoryJournal):
         self.gate.set()
         self.is_broken = False
 
-    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[list[Event], None]:
+    async def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
         self.follows += 1
         self.following += 1
         try:
@@ -94,7 +96,7 @@ class Theatre:
 
     @asynccontextmanager
     async def watch(
-        self, *, after: int = 0, language: Language = Language.ENGLISH
+        self, *, after: EventId = "", language: Language = Language.ENGLISH
     ) -> AsyncIterator["Watcher"]:
         async with self.hub.join(await self.row(), after=after, language=language) as frames:
             yield Watcher(frames)
@@ -123,7 +125,7 @@ class Watcher:
 
 
 def shows(index: int) -> Callable[[str], bool]:
-    return lambda frame: f'data-index="{index}"' in frame
+    return lambda frame: f'data-event="1-{index}"' in frame
 
 
 def is_summary(frame: str) -> bool:
@@ -192,7 +194,7 @@ async def test_viewers_of_each_language_share_their_frames_and_get_their_own_end
 async def test_a_page_and_its_frames_show_the_whole(theatre: Theatre) -> None:
     await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
     page = Page(theatre.panel())
-    async with theatre.watch(after=2) as watcher:
+    async with theatre.watch(after="1-2") as watcher:
         for number in range(1, 20):
             await theatre.say(Log(at=at(2), step="create_repo", first=number, lines=(f"line {number}",)))
             if number % 3 == 0:
@@ -238,7 +240,7 @@ async def test_a_slow_viewer_gets_one_frame_for_all_that_it_missed_and_holds_up_
     theatre: Theatre,
 ) -> None:
     await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
-    async with theatre.watch(after=1) as slow, theatre.watch(after=1) as fast:
+    async with theatre.watch(after="1-1") as slow, theatre.watch(after="1-1") as fast:
         for number in range(1, 31):
             await theatre.say(Log(at=at(2), step="create_repo", first=number, lines=(f"line {number};",)))
             await fast.until(shows(number + 2))
@@ -269,7 +271,7 @@ async def test_a_reader_that_breaks_sends_its_viewers_away_and_who_comes_back_re
 async def test_a_first_reading_that_breaks_shows_nothing_that_is_not_true(theatre: Theatre) -> None:
     await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
     theatre.journal.is_broken = True
-    async with theatre.watch(after=2) as watcher:
+    async with theatre.watch(after="1-2") as watcher:
         with pytest.raises(WatchBroken):
             await watcher.next()
 
@@ -387,7 +389,7 @@ async def test_who_comes_when_others_still_look_at_the_end_gets_a_room_of_its_ow
         await theatre.say(Completed(at=at(4)))
         await watcher.rest()
         assert not theatre.hub._rooms
-        async with theatre.hub.join(row, after=0) as frames:
+        async with theatre.hub.join(row, after="") as frames:
             assert is_summary((await Watcher(frames).rest())[-1])
     assert theatre.journal.follows == 2
 
@@ -414,7 +416,7 @@ async def test_a_hub_that_closes_sends_everyone_away(tmp_path: Path, theatre: Th
             engine=theatre.engine,
             rendering=theatre.rendering,
         ) as hub:
-            frames = await stack.enter_async_context(hub.join(await theatre.row(), after=0))
+            frames = await stack.enter_async_context(hub.join(await theatre.row(), after=""))
             watcher = Watcher(frames)
             await watcher.next()
             watching = asyncio.create_task(watcher.rest())
@@ -462,19 +464,20 @@ async def test_viewers_that_come_and_go_in_a_real_run_miss_nothing_and_see_nothi
     shown: dict[int, str] = {}
 
     async def watch(number: int) -> int:
-        page, index, visits = Page(""), 0, 0
+        page, tail, visits = Page(""), "", 0
         while True:
             visits += 1
-            async with hub.join(row, after=index) as frames:
+            async with hub.join(row, after=tail) as frames:
                 watcher = Watcher(frames)
                 for _ in range(1 + (number + visits) % 5):
                     frame = await watcher.next()
                     if is_summary(frame):
                         return visits
-                    if not index:
+                    if not tail:
                         page = Page('<section id="run"></section>')
                     page.apply(frame)
-                    index = int(str(page.body.find("run-header").attributes["data-index"]))
+                    tail = str(page.body.find("run-header").attributes["data-event"])
+                    index = index_of(tail)
                     assert shown.setdefault(index, looks(page.body)) == looks(page.body)
 
     async with open_hub(

@@ -6,15 +6,15 @@ from harness.server import ServerProcess
 def test_who_has_seen_nothing_gets_the_whole_and_who_has_seen_all_gets_nothing(site: ServerProcess) -> None:
     project = site.create("Asked")
     site.wait_for_event(project, type="step_started")
-    whole = site.client.get(f"/projects/{project}/live?after=0")
+    whole = site.client.get(f"/projects/{project}/live?after=")
     assert 'hx-target="#run"' in whole.text
-    beyond = site.client.get(f"/projects/{project}/live?after=999999")
+    beyond = site.client.get(f"/projects/{project}/live?after=1-999999")
     assert 'hx-target="#run"' in beyond.text
     site.wait_for_end(project)
-    last = site.client.get(f"/projects/{project}/live?after=3").text
+    last = site.client.get(f"/projects/{project}/live?after=1-3").text
     assert 'hx-target="#live" hx-swap="delete"' in last
     assert "is ready" in last
-    assert site.client.get("/projects/none/live?after=0").status_code == 404
+    assert site.client.get("/projects/none/live?after=").status_code == 404
 
 
 def test_a_page_is_packed_for_who_takes_it(site: ServerProcess) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.scripts import ScriptedServer
 from initializer.journal.memory import MemoryJournal
-from initializer.model.events import Event, Log
+from initializer.model.events import Event, EventId, Log
 from initializer.model.progress import Status
 from initializer.projects.projects import ProjectRow
 from model.runs import at, numbered, project_of
@@ -139,9 +139,9 @@ class CountedJournal(MemoryJournal):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reads: list[int] = []
+        self.reads: list[EventId] = []
 
-    async def read(self, run: str, *, after: int = 0) -> list[Event]:
+    async def read(self, run: str, *, after: EventId = "") -> list[Event]:
         self.reads.append(after)
         return await super().read(run, after=after)
 
@@ -167,10 +167,10 @@ async def test_a_log_that_grows_is_read_on_and_one_that_is_complete_is_not_read_
     ended = row_of(1, status=Status.FAILED)
     for _ in range(3):
         assert (await shelf.open(journal, ended)).last("verify") == 5
-    assert journal.reads == [0, 3, 5]
+    assert journal.reads == ["", "1-3", "1-5"]
     await shelf.open(journal, row_of(1, status=Status.INITIALIZING, attempt=2))
     await shelf.open(journal, row_of(1, status=Status.ACTIVE, attempt=2))
-    assert journal.reads == [0, 3, 5, 5, 5]
+    assert journal.reads == ["", "1-3", "1-5", "1-5", "1-5"]
 
 
 @pytest.mark.anyio
@@ -193,3 +193,15 @@ async def test_a_journal_that_is_gone_is_an_empty_log() -> None:
     await journal.retire(row.project.id, keep_for=timedelta())
     opened = await Shelf().open(journal, row)
     assert opened.steps == []
+
+
+@pytest.mark.anyio
+async def test_a_journal_that_was_lost_and_written_anew_is_read_anew() -> None:
+    journal, shelf = MemoryJournal(), Shelf()
+    row = row_of(1, status=Status.INITIALIZING)
+    await journal.append(row.project.id, log(3), expected_tail=None)
+    assert (await shelf.open(journal, row)).last("verify") == 3
+    journal.lose(row.project.id, after=2)
+    await journal.append(row.project.id, [log(1, first=7)[0].numbered(2, 3)], expected_tail="1-2")
+    opened = await shelf.open(journal, row)
+    assert [row.number for row in opened.rows_before("verify", 100, count=9)] == [1, 2, 7]

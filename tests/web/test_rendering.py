@@ -43,7 +43,7 @@ def panel(project: Project, progress: Progress) -> str:
 
 
 def frame(project: Project, progress: Progress, after: int) -> str:
-    return RENDERING.frame(project, view_of(progress), after=after)
+    return RENDERING.frame(project, view_of(progress), after=f"1-{after}")
 
 
 def shown(page: Element) -> str:
@@ -199,7 +199,7 @@ def test_a_frame_is_the_same_for_everyone_and_every_time() -> None:
     made = {frame(PROJECT, progress, 2) for _ in range(3)}
     assert len(made) == 1
     other = Rendering(folder_of("templates"), Assets(folder_of("static")), now=lambda: at(1000))
-    assert other.frame(PROJECT, view_of(progress), after=2) in made
+    assert other.frame(PROJECT, view_of(progress), after="1-2") in made
 
 
 def test_frames_carry_no_forms() -> None:

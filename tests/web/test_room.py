@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initializer.model.events import Event, Log, Reason, Saving, Started, StepStarted
+from initializer.model.events import Event, EventId, Log, Reason, Saving, Started, StepStarted, index_of
 from initializer.model.progress import IndexGap, Progress, fold
 from model.runs import PIPELINE, Run, at, numbered, runs
 from web.languages import Language
@@ -28,10 +28,10 @@ class Rendered:
     def __init__(self) -> None:
         self.made: list[str] = []
 
-    def __call__(self, view: RunView, after: int, language: Language) -> str:
+    def __call__(self, view: RunView, after: EventId, language: Language) -> str:
         where = f"waiting {view.position}" if view.position else str(view.progress.index)
         said = "" if language is Language.ENGLISH else f" in {language}"
-        self.made.append(f"{after} to {where}{said}")
+        self.made.append(f"{index_of(after)} to {where}{said}")
         return self.made[-1]
 
 
@@ -49,7 +49,7 @@ def show(room: Room, upto: int) -> None:
 
 def test_a_new_viewer_gets_all_and_then_nothing_until_something_changes() -> None:
     room, _ = room_at(3)
-    viewer = room.attach(after=0)
+    viewer = room.attach(after="")
     assert room.next_frame(viewer) == "0 to 3"
     assert room.next_frame(viewer) is None
     show(room, 4)
@@ -58,23 +58,23 @@ def test_a_new_viewer_gets_all_and_then_nothing_until_something_changes() -> Non
 
 def test_a_viewer_that_knows_the_beginning_gets_the_rest() -> None:
     room, _ = room_at(5)
-    assert room.next_frame(room.attach(after=2)) == "2 to 5"
+    assert room.next_frame(room.attach(after="1-2")) == "2 to 5"
 
 
 def test_a_viewer_that_knows_all_gets_nothing() -> None:
     room, _ = room_at(5)
-    assert room.next_frame(room.attach(after=5)) is None
+    assert room.next_frame(room.attach(after="1-5")) is None
 
 
-@pytest.mark.parametrize("after", [-1, 0, 6, 10**15])
-def test_a_viewer_that_claims_what_cannot_be_gets_all(after: int) -> None:
+@pytest.mark.parametrize("after", ["", "0-0", "1-0", "1-6", "2-3", f"1-{10**15}"])
+def test_a_viewer_that_claims_what_cannot_be_gets_all(after: EventId) -> None:
     room, _ = room_at(5)
     assert room.next_frame(room.attach(after=after)) == "0 to 5"
 
 
 def test_viewers_that_have_seen_the_same_share_one_frame() -> None:
     room, rendered = room_at(3)
-    viewers = [room.attach(after=2) for _ in range(100)]
+    viewers = [room.attach(after="1-2") for _ in range(100)]
     frames = [room.next_frame(viewer) for viewer in viewers]
     assert set(frames) == {"2 to 3"}
     assert all(frame is frames[0] for frame in frames)
@@ -83,7 +83,7 @@ def test_viewers_that_have_seen_the_same_share_one_frame() -> None:
 
 def test_viewers_of_one_language_share_a_frame_and_each_language_has_its_own() -> None:
     room, rendered = room_at(3)
-    viewers = [room.attach(after=2, language=language) for language in Language for _ in range(50)]
+    viewers = [room.attach(after="1-2", language=language) for language in Language for _ in range(50)]
     frames = [room.next_frame(viewer) for viewer in viewers]
     assert frames == ["2 to 3"] * 50 + ["2 to 3 in zh-Hans"] * 50
     assert rendered.made == ["2 to 3", "2 to 3 in zh-Hans"]
@@ -93,10 +93,10 @@ def test_viewers_of_one_language_share_a_frame_and_each_language_has_its_own() -
 
 def test_a_viewer_that_comes_late_gets_a_frame_of_its_own_and_then_shares() -> None:
     room, rendered = room_at(3)
-    early = room.attach(after=0)
+    early = room.attach(after="")
     room.next_frame(early)
     show(room, 5)
-    late = room.attach(after=0)
+    late = room.attach(after="")
     assert [room.next_frame(early), room.next_frame(late)] == ["3 to 5", "0 to 5"]
     show(room, 6)
     assert [room.next_frame(early), room.next_frame(late)] == ["5 to 6", "5 to 6"]
@@ -105,7 +105,7 @@ def test_a_viewer_that_comes_late_gets_a_frame_of_its_own_and_then_shares() -> N
 
 def test_a_slow_viewer_gets_one_frame_for_all_that_it_missed() -> None:
     room, rendered = room_at(2)
-    slow, fast = room.attach(after=2), room.attach(after=2)
+    slow, fast = room.attach(after="1-2"), room.attach(after="1-2")
     for upto in range(3, 9):
         show(room, upto)
         assert room.next_frame(fast) == f"{upto - 1} to {upto}"
@@ -115,18 +115,16 @@ def test_a_slow_viewer_gets_one_frame_for_all_that_it_missed() -> None:
 
 
 def test_frames_that_nobody_shares_do_not_pile_up() -> None:
-    room = Room(
-        RunView(progress=fold(PIPELINE, LONG)), lambda view, after, _: f"{after} to {view.progress.index}"
-    )
+    room = Room(RunView(progress=fold(PIPELINE, LONG)), Rendered())
     for _ in range(2):
         for after in range(1, len(LONG)):
-            assert room.next_frame(room.attach(after=after)) == f"{after} to {len(LONG)}"
+            assert room.next_frame(room.attach(after=f"1-{after}")) == f"{after} to {len(LONG)}"
             assert len(room._frames) <= MAX_SHARED_FRAMES
 
 
 def test_nothing_is_shown_before_the_tick() -> None:
     room, _ = room_at(2)
-    viewer = room.attach(after=2)
+    viewer = room.attach(after="1-2")
     room.receive(EVENTS[:6])
     assert room.progress.index == 6
     assert room.next_frame(viewer) is None
@@ -145,7 +143,7 @@ def test_what_is_known_is_passed_over_and_what_is_missing_is_a_gap() -> None:
 
 def test_a_waiting_run_moves_up_and_then_starts() -> None:
     room, _ = room_at(0, position=3)
-    viewer = room.attach(after=0)
+    viewer = room.attach(after="")
     assert room.next_frame(viewer) == "0 to waiting 3"
     for position in (2, 2, 1):
         room.move(position)
@@ -166,16 +164,16 @@ def test_a_run_that_has_begun_has_no_place_in_line_any_more() -> None:
 
 def test_the_end_is_the_last_frame_of_everyone_early_and_late() -> None:
     room, _ = room_at(4)
-    viewers = [room.attach(after=0), room.attach(after=4)]
+    viewers = [room.attach(after=""), room.attach(after="1-4")]
     room.next_frame(viewers[0])
     room.end(LAST)
-    viewers.append(room.attach(after=0))
+    viewers.append(room.attach(after=""))
     assert [room.next_frame(viewer) for viewer in viewers] == ["the end"] * 3
 
 
 def test_viewers_are_woken_by_what_is_shown_and_by_the_end() -> None:
     room, _ = room_at(2)
-    viewer = room.attach(after=2)
+    viewer = room.attach(after="1-2")
     assert viewer.woken.is_set()  # it has to look once
     viewer.woken.clear()
     show(room, 3)
@@ -190,7 +188,7 @@ def test_viewers_are_woken_by_what_is_shown_and_by_the_end() -> None:
 
 def test_a_viewer_that_has_left_is_not_woken_again() -> None:
     room, _ = room_at(2)
-    viewer = room.attach(after=0)
+    viewer = room.attach(after="")
     viewer.woken.clear()
     room.detach(viewer)
     room.detach(viewer)
@@ -206,13 +204,13 @@ def test_whatever_the_order_each_frame_fits_the_page_that_gets_it(
     """Reads, ticks, draws, and pages that come back with what they show."""
     frames: dict[str, tuple[int, Progress]] = {}
 
-    def render(view: RunView, after: int, _language: Language) -> str:
-        name = f"{after} to {view.progress.index}"
-        frames[name] = (after, view.progress)
+    def render(view: RunView, after: EventId, _language: Language) -> str:
+        name = f"{index_of(after)} to {view.progress.index}"
+        frames[name] = (index_of(after), view.progress)
         return name
 
     room = Room(RunView(progress=Progress.waiting(run.pipeline)), render)
-    viewers = [room.attach(after=0) for _ in range(3)]
+    viewers = [room.attach(after="") for _ in range(3)]
     pages = [Progress.waiting(run.pipeline)] * 3
     read = 0
 
@@ -235,7 +233,7 @@ def test_whatever_the_order_each_frame_fits_the_page_that_gets_it(
                 draw(number % 3)
             case _:
                 room.detach(viewers[number % 3])
-                viewers[number % 3] = room.attach(after=pages[number % 3].index)
+                viewers[number % 3] = room.attach(after=pages[number % 3].tail)
     room.receive(run.events)
     room.tick()
     for which in range(3):
@@ -246,7 +244,18 @@ def test_whatever_the_order_each_frame_fits_the_page_that_gets_it(
 
 def test_saving_is_shown_like_anything_else() -> None:
     room, _ = room_at(len(EVENTS))
-    viewer = room.attach(after=len(EVENTS))
+    viewer = room.attach(after=EVENTS[-1].id)
     room.receive(numbered(Saving(at=at(99)), first=len(EVENTS) + 1))
     room.tick()
     assert room.next_frame(viewer) == f"{len(EVENTS)} to {len(EVENTS) + 1}"
+
+
+def test_a_page_whose_events_were_lost_and_written_anew_by_another_attempt_gets_all() -> None:
+    room, _ = room_at(2)
+    again = [Started(at=at(9), reason=Reason.TAKEOVER, pipeline=PIPELINE), *LONG[:4]]
+    room.receive([event.numbered(2, index) for index, event in enumerate(again, 3)])
+    room.tick()
+    assert room.next_frame(room.attach(after="1-2")) == "2 to 7"
+    assert room.next_frame(room.attach(after="2-5")) == "5 to 7"
+    assert room.next_frame(room.attach(after="1-5")) == "0 to 7"
+    assert room.next_frame(room.attach(after="2-2")) == "0 to 7"

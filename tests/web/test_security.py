@@ -89,7 +89,9 @@ def test_a_socket_of_a_project_that_is_none_is_refused(site: ServerProcess) -> N
     assert end_of_socket(site, "/projects/none/live", origin=site.url) == (4404, [])
 
 
-@pytest.mark.parametrize("after", ["", "0", "1", "-1", "999999999", "9" * 40, "x", "%D9%A3", "%00"])
+@pytest.mark.parametrize(
+    "after", ["", "0", "1-1", "1-0", "2-1", "1-999999999", f"1-{'9' * 40}", "-1", "x", "1-%D9%A3", "%00"]
+)
 def test_a_socket_gets_the_end_whatever_it_says_it_has_seen(site: ServerProcess, after: str) -> None:
     project = site.create(f"Seen {len(after)} {after.replace('-', 'minus ')}")
     path = f"/projects/{project}/live?after={after}"
