@@ -38,7 +38,8 @@ def error_handlers(rendering: Rendering) -> dict[type[Exception] | int, Exceptio
         request: Request, status: HTTPStatus, sentence: str, headers: dict[str, str] | None = None
     ) -> Response:
         told = rendering.speaking(language_of(request))
-        html = told.render("pages/error.html", title=told.say(status.phrase), sentence=told.say(sentence))
+        say = told.words.say
+        html = told.render("pages/error.html", title=say(status.phrase), sentence=say(sentence))
         return HTMLResponse(html, status, headers={**SECURITY_HEADERS, "vary": VARY, **(headers or {})})
 
     async def refused(request: Request, error: Exception) -> Response:
