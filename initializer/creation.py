@@ -82,7 +82,7 @@ class Creation:
             slug=slug_of(request.name),
             name=request.name.strip(),
             owner=owner,
-            created_at=datetime.now(UTC).replace(microsecond=0),
+            created_at=datetime.now(UTC),  # to the microsecond: runs that waited go on in this order
             parameters=self._parameters(request),
         )
         try:

@@ -32,13 +32,18 @@ def open_page_of_new_project(
     return page, project
 
 
-def check_journal(server: ServerProcess, project: str) -> None:
-    """Indexes 1 to n without a hole or a double, attempts that only grow, log lines that are numbered on."""
-    events = server.events(project)
-    ids = [tuple(map(int, event["id"].split("-"))) for event in events]
-    assert [index for _, index in ids] == list(range(1, len(events) + 1))
+def check_numbers(server: ServerProcess, project: str) -> None:
+    """Indexes 1 to n without a hole or a double, attempts that only grow."""
+    ids = [tuple(map(int, event["id"].split("-"))) for event in server.events(project)]
+    assert [index for _, index in ids] == list(range(1, len(ids) + 1))
     attempts = [attempt for attempt, _ in ids]
     assert attempts == sorted(attempts)
+
+
+def check_journal(server: ServerProcess, project: str) -> None:
+    """Numbers as they must be, each step ended once, a percent that never falls, lines that are numbered on."""
+    check_numbers(server, project)
+    events = server.events(project)
     ended = Counter(event["step"] for event in events if event["type"] == "step_completed")
     assert ended == Counter(STEPS)
     percents = [event["progress"] for event in events if event["type"] == "progress"]
@@ -176,6 +181,37 @@ def test_a_stopped_server_goes_on_from_the_step_it_stood_in(
     check_journal(server, project)
     check_resources(server, project)
     check_row(server, project)
+
+
+def test_runs_that_wait_keep_their_order_over_a_kill_9(
+    start_server: StartServer, visitors: Visitors, gate: Gate
+) -> None:
+    visitors.allow_lost_connections()
+    gate.hold("create_repo")
+    server = start_server(path=gate.path, max_concurrent_runs="2")
+    projects = [server.create(f"Number {number}") for number in range(9)]
+    for project in projects[:2]:
+        server.wait_for_event(project, type="step_started")
+    page = visitors.open(f"{server.url}/projects/{projects[-1]}")
+    expect(page.locator("#run-header .now")).to_contain_text("number 7 in line")
+    mark(page)
+    server.kill()
+    server.restart()
+    for project in projects[:2]:
+        server.wait_for_event(project, type="started", reason="takeover")
+    expect(page.locator("#connection p")).to_have_text("")
+    for place, project in enumerate(projects[2:], start=1):
+        assert f"number {place} in line" in server.client.get(f"/projects/{project}/progress").text
+    expect(page.locator("#run-header .now")).to_contain_text("number 7 in line")
+
+    gate.release("create_repo")
+    assert state_at_the_end(page) == "active"
+    assert not was_reloaded(page)
+    for project in projects:
+        server.wait_for_end(project)
+        check_numbers(server, project)
+    begun = [server.wait_for_event(project, reason="takeover")["at"] for project in projects]
+    assert begun == sorted(begun)
 
 
 def test_a_server_that_was_killed_leaves_its_data_folder_free(server: ServerProcess) -> None:

@@ -1,6 +1,7 @@
 """The live page: nothing lost and nothing twice, whatever happens to it and to its connection."""
 
 import re
+import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -219,6 +220,33 @@ def test_waiting_runs_show_their_place_and_move_up_live(
     started = [server.events(project)[0]["at"] for project in projects]
     ended = [server.events(project)[-1]["at"] for project in projects]
     assert all(end <= start for end, start in zip(ended, started[1:], strict=False)), (started, ended)
+
+
+def test_running_times_tick_while_nothing_else_happens_and_whatever_the_wall_clock_says(
+    held_server: ServerProcess, visitors: Visitors
+) -> None:
+    project = held_server.create("Ticking")
+    page = visitors.open(f"{held_server.url}/projects/{project}")
+    index = wait_until_it_stands_still(held_server, page, project)
+    frames = len(frames_seen(page))
+    times = page.locator("#run-header [data-elapsed-ms], #step-setup_gitops-head [data-elapsed-ms]")
+    page.evaluate("() => { Date.now = () => 0; }")
+
+    def seconds() -> list[int]:
+        shown = (text.split(":") for text in times.all_inner_texts())
+        return [int(minutes) * 60 + int(seconds) for minutes, seconds in shown]
+
+    since, before = time.monotonic(), seconds()
+    assert len(before) == 2
+    after = wait_for(
+        lambda: [late for late, early in zip(seconds(), before, strict=True) if late >= early + 3],
+        "both times have moved on",
+        tell=seconds,
+    )
+    passed_s = time.monotonic() - since
+    assert all(late <= early + passed_s + 1 for late, early in zip(after, before, strict=False))
+    assert page.locator("#run-header").get_attribute("data-index") == str(index)
+    assert len(frames_seen(page)) == frames
 
 
 def test_the_title_and_the_icon_follow_the_state(
