@@ -28,8 +28,9 @@ from initializer.logs import configure_logging
 from initializer.model.events import Reason, is_final
 from initializer.model.parameters import Project, RunParameters, TemplateRef
 from initializer.model.pipeline import Pipeline, StepSpec
+from initializer.model.progress import Status
 from initializer.projects.database import open_database
-from initializer.projects.projects import Projects
+from initializer.projects.projects import ProjectRow, Projects
 from initializer.running.runner import Runner
 from initializer.steps.step import Outputs, Step, StepContext
 
@@ -87,7 +88,8 @@ async def run_many(folder: Path, journal: Journal, count: int, concurrent: int) 
             made = [project(number) for number in range(count)]
             for one in made:
                 await projects.add(one, idempotency_key=one.id)
-                engine.submit(one, attempt=1, reason=Reason.CREATED)
+                row = ProjectRow(project=one, status=Status.INITIALIZING, attempt=1)
+                engine.submit(row, reason=Reason.CREATED)
             await asyncio.gather(*(until_over(journal, one.id) for one in made))
             return time.perf_counter() - started
 

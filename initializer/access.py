@@ -16,6 +16,9 @@ class Action(StrEnum):
     LIST = "list"
     VIEW = "view"
     CLONE = "clone"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    RESTART = "restart"
 
 
 class Viewer(msgspec.Struct, frozen=True):

@@ -21,8 +21,9 @@ from initializer.model.names import (
 )
 from initializer.model.parameters import GitOpsTool, Project, RunParameters, TemplateRef
 from initializer.model.pipeline import Pipeline
+from initializer.model.progress import Status
 from initializer.model.text import is_storable
-from initializer.projects.projects import KeyUsed, Projects, SlugTaken
+from initializer.projects.projects import KeyUsed, ProjectRow, Projects, SlugTaken
 
 __all__ = ["Creation", "Invalid", "ProjectRequest"]
 
@@ -95,7 +96,8 @@ class Creation:
             )
             raise Invalid({"key": problem}) from used
         if created == project.id:
-            self._engine.submit(project, attempt=1, reason=Reason.CREATED)
+            row = ProjectRow(project=project, status=Status.INITIALIZING, attempt=1)
+            self._engine.submit(row, reason=Reason.CREATED)
         return created
 
     def problems(self, request: ProjectRequest) -> dict[str, str]:

@@ -26,6 +26,7 @@ MAY_IMPORT = {
         "initializer.errors",
         "initializer.model",
         "initializer.journal",
+        "initializer.projects",
         "initializer.cancellation",
     },
     "initializer.forges": {"initializer.errors", "initializer.model", "initializer.processes"},

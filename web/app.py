@@ -12,10 +12,12 @@ from starlette.routing import WebSocketRoute
 
 from initializer.access import Action
 from initializer.catalog.catalog import load_catalog
+from initializer.control import Control
 from initializer.creation import Creation
 from initializer.forges.local import LocalForge, is_repository, repository_path
 from initializer.settings import Settings
 from initializer.steps.builtin import pipeline_of
+from web.actions import Actions
 from web.assets import Assets, folder_of
 from web.embedding import Embedding
 from web.errors import error_handlers
@@ -80,6 +82,7 @@ def create_app(settings: Settings) -> Starlette:
                 journal=running.journal,
                 engine=running.engine,
                 creation=creation,
+                control=Control(running.projects, running.engine),
                 hub=hub,
             )
 
@@ -91,6 +94,7 @@ def create_app(settings: Settings) -> Starlette:
                 public_url=settings.public_url,
                 has_repository=lambda slug: is_repository(repository_path(repositories, slug)),
             ).routes(),
+            *Actions(rendering).routes(),
             *Embedding(rendering, origins=settings.embed_origins, public_url=settings.public_url).routes(),
             *Logs(rendering).routes(),
             WebSocketRoute("/projects/{id}/live", LiveSocket(rendering).serve),

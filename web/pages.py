@@ -23,6 +23,7 @@ from initializer.model.names import is_slug
 from initializer.model.usual import usual_range
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, SlugTaken
+from web.actions import offered
 from web.forms import form_of, form_values, read_form, slug_values
 from web.languages import VARY, language_of
 from web.listing import Listing, asked_rows
@@ -151,10 +152,13 @@ class Pages:
         """A project's page: the panel while its run lasts, then the summary."""
         row = await row_asked(request)
         if row.status.is_final:
-            return _html(self._spoken(request).page(row, None))
+            return _html(self._spoken(request).page(row, None, offered=offered(request, row)))
         durations = await services(request).projects.durations(row.project.parameters.template.name)
         view = await view_of(request, row)
-        return _html(self._spoken(request).page(row, view, usual_ms=usual_range(durations)))
+        page = self._spoken(request).page(
+            row, view, offered=offered(request, row), usual_ms=usual_range(durations)
+        )
+        return _html(page)
 
     async def frame(self, request: Request) -> Response:
         """The next frame behind event `after`, for a page without a socket; 204 where there is none."""

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from initializer.access import Action
 from initializer.model.events import EventId, index_of
 from initializer.model.parameters import Project
 from initializer.model.progress import LOG_TAIL_ROWS, LogRow, Status, StepProgress
@@ -21,7 +22,7 @@ from web.languages import Language
 from web.log_search import Found
 from web.log_text import log_html, plain
 from web.room import RunView
-from web.words import Words, clock, elapsed_ms, elapsed_of, stamp
+from web.words import ACTION_WORDS, Words, clock, elapsed_ms, elapsed_of, stamp
 
 __all__ = ["Rendering"]
 
@@ -69,12 +70,12 @@ class Rendering:
         self._environment.filters.update(
             clock=clock, duration=self.words.duration, elapsed_ms=elapsed_ms, instant=self.words.instant,
             log_html=log_html, plain=plain, stamp=stamp, thousands="{:,}".format, told=self.words.say,
-            word=self.words.word, kind=self.words.kind,
+            outcome=self.words.outcome, word=self.words.word, kind=self.words.kind,
         )  # fmt: skip
         self._environment.globals.update(assets=assets, language=language.value, languages=list(Language))
         icons: Any = self._environment.get_template("icons.html").module
         self._favicon: Callable[..., str] = icons.favicon
-        self._environment.globals.update(icon=icons.icon, favicon=icons.favicon)
+        self._environment.globals.update(icon=icons.icon, favicon=icons.favicon, action_words=ACTION_WORDS)
         if others is None:
             for other in Language:
                 if other is not language:
@@ -111,24 +112,45 @@ class Rendering:
                 head = self.render("fragments/step_head.html", **values, step=step)
                 parts.append(swaps.morph(f"#step-{step.spec.name}-head", head))
             parts.append(self._log_change(step, seen))
+        if progress.cancelling_index > seen:
+            parts.append(self._actions_anew(project))
         return "".join(parts)
 
     def summary(self, row: ProjectRow) -> str:
         """The summary that replaces the panel, from the row alone."""
         return self.render("fragments/summary.html", **self._summary_values(row))
 
-    def page(self, row: ProjectRow, view: RunView | None, *, usual_ms: tuple[int, int] | None = None) -> str:
+    def actions(self, row: ProjectRow, offered: Sequence[Action], *, problem: str = "") -> str:
+        """The buttons of one viewer, and why the last one that was pressed did nothing."""
+        return self.render("fragments/actions.html", row=row, actions=offered, problem=problem)
+
+    def page(
+        self,
+        row: ProjectRow,
+        view: RunView | None,
+        *,
+        offered: Sequence[Action] = (),
+        usual_ms: tuple[int, int] | None = None,
+    ) -> str:
         """A project's page: around the panel while the run lasts, around the summary with `view` None.
 
-        `usual_ms` is between what such runs usually take.
+        `offered` is what its viewer can do, `usual_ms` between what such runs usually take.
         """
         if view is None:
             title, values = self.title(row.project, row.status), self._summary_values(row)
         else:
             title = self.title(row.project, row.status, view.progress.percent)
-            values = {**self._panel_values(row.project, view), "row": row}
+            values = {**self._panel_values(row.project, view), "row": row, "tries": row.tries}
         usual = self.words.range(*usual_ms) if usual_ms and view else ""
-        return self.render("pages/project.html", **values, title=title, is_live=view is not None, usual=usual)
+        return self.render(
+            "pages/project.html",
+            **values,
+            title=title,
+            is_live=view is not None,
+            usual=usual,
+            actions=offered,
+            problem="",
+        )
 
     def last_frame(self, row: ProjectRow) -> str:
         """The frame that ends a page: the summary instead of the panel, and no connection any more."""
@@ -136,6 +158,8 @@ class Rendering:
             swaps.title(self.title(row.project, row.status))
             + str(self._favicon(row.status, oob=True))
             + swaps.replace("#run", self.summary(row))
+            + self._actions_anew(row.project)
+            + swaps.delete("#tries-before")
             + swaps.delete("#live")
             + swaps.delete("#connection")
         )
@@ -192,7 +216,9 @@ class Rendering:
 
     def _panel_values(self, project: Project, view: RunView) -> dict[str, Any]:
         progress, now = view.progress, self._now()
-        state = "saving" if progress.is_saving else progress.status.value
+        state = progress.status.value
+        if progress.is_saving or progress.is_cancelling:
+            state = "saving" if progress.is_saving else "cancelling"
         return {
             "project": project,
             "progress": progress,
@@ -216,7 +242,12 @@ class Rendering:
             "outputs": row.summary.outputs,
             "sentence": self.words.sentence(row),
             "again": _choices(row.project),
+            "tries": row.summary.previous_attempts,
         }
+
+    def _actions_anew(self, project: Project) -> str:
+        """Has each page ask for the buttons of its own viewer."""
+        return swaps.replace("#actions", self.render("fragments/actions_anew.html", project=project))
 
     def _log_change(self, step: StepProgress, seen: int) -> str:
         """Old rows are removed and as many appended; where all are new, the log is replaced."""

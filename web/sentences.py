@@ -10,8 +10,13 @@ def N_(message: str) -> str:  # noqa: N802 - gettext's name for it
 
 PLAIN = (
     # States of runs and of steps
-    "Queued", "Initialising", "Saving", "Ready", "Failed", "Cancelled",
+    "Queued", "Initialising", "Saving", "Cancelling", "Ready", "Failed", "Cancelled",
     "pending", "running", "completed", "failed", "skipped", "cancelled",
+    # What can be done to a run, and why not
+    "Cancel", "Retry", "Restart",
+    "The run has ended already, so there is nothing to cancel.",
+    "The project is ready, so there is nothing to do again.",
+    "The run is still under way; cancel it first.",
     # Kinds of resources
     "Repository", "Branch", "Environment", "GitOps folder",
     # Problems of a form
@@ -44,6 +49,7 @@ PATTERNS = (
     "A description has at most %(count)s characters.",
     "A project has at most %(count)s environments.",
     "Nothing was created: %(reason)s.",
+    "Nothing was begun: %(reason)s.",
     "%(count)s projects are waiting already; try again in a few minutes",
     "the database did not answer: %(error)s",
     "poll takes whole seconds from %(low)s to %(high)s.",

@@ -5,6 +5,7 @@ from typing import cast
 import msgspec
 from starlette.requests import HTTPConnection
 
+from initializer.control import Control
 from initializer.creation import Creation
 from initializer.engines.engine import Engine
 from initializer.journal.journal import Journal
@@ -21,6 +22,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     journal: Journal
     engine: Engine
     creation: Creation
+    control: Control
     hub: Hub
 
 

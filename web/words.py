@@ -7,18 +7,22 @@ from functools import lru_cache
 from markupsafe import Markup
 
 from initializer.model.progress import Progress, Status, StepStatus
+from initializer.model.summary import Summary
 from initializer.projects.projects import ProjectRow
 from web.languages import Language, catalog_of
 from web.room import RunView
 
-__all__ = ["Words", "clock", "elapsed_ms", "elapsed_of", "stamp"]
+__all__ = ["ACTION_WORDS", "Words", "clock", "elapsed_ms", "elapsed_of", "stamp"]
 
 SECOND_MS, MINUTE_MS = 1000, 60_000
 
+ACTION_WORDS: Mapping[str, str] = {"cancel": "Cancel", "retry": "Retry", "restart": "Restart"}
+"""What is written on the buttons."""
 WORDS: Mapping[str, str] = {
     "pending": "Queued",
     "initializing": "Initialising",
     "saving": "Saving",
+    "cancelling": "Cancelling",
     "active": "Ready",
     "failed": "Failed",
     "cancelled": "Cancelled",
@@ -61,6 +65,8 @@ class Words:
             if view.position is None:
                 return self.tell("Starting")
             return self.tell("Waiting: number %(position)s in line", position=view.position)
+        if progress.is_cancelling and not progress.is_saving:
+            return self.tell("Cancelling: waiting for the running step to let go")
         if progress.is_saving:
             return self.tell("Saving the summary")
         if progress.status.is_final:
@@ -80,6 +86,14 @@ class Words:
                     "Step %(number)s of %(count)s: %(step)s", number=number, count=count, step=title
                 )
         return ""
+
+    def outcome(self, summary: Summary) -> str:
+        """How an earlier try ended."""
+        took = self.duration(summary.total_duration)
+        failed = [self.say(step.title) for step in summary.steps if step.step == summary.failed_step]
+        if failed:
+            return self.tell("Failed at “%(step)s” after %(time)s", step=failed[0], time=took)
+        return self.tell("Cancelled after %(time)s", time=took)
 
     def sentence(self, row: ProjectRow) -> str:
         """How the run ended, in a sentence."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from initializer.errors import InitializerError
 from initializer.model.events import Reason
-from initializer.model.parameters import Project
+from initializer.projects.projects import ProjectRow
 
 __all__ = ["Engine", "QueueFull"]
 
@@ -20,8 +20,11 @@ class Engine(Protocol):
     def check_room(self) -> None:
         """Raises `QueueFull` where a new run would not be taken."""
 
-    def submit(self, project: Project, *, attempt: int, reason: Reason) -> None:
+    def submit(self, row: ProjectRow, *, reason: Reason) -> None:
         """Queue a run that this process owns. It starts as soon as there is a free place."""
+
+    def cancel(self, run: str) -> None:
+        """Have a run that is here end as cancelled: at once if it waits, its step ended if it runs."""
 
     def position(self, run: str) -> int | None:
         """The place of a waiting run, from 1; None where it runs, or is not known here."""

@@ -11,7 +11,7 @@ from initializer.cancellation import is_cancelled
 from initializer.engines.engine import QueueFull
 from initializer.journal.signal import Signals
 from initializer.model.events import Reason
-from initializer.model.parameters import Project
+from initializer.projects.projects import ProjectRow
 
 __all__ = ["InlineEngine", "open_inline_engine"]
 
@@ -20,20 +20,35 @@ _POSITIONS = "positions"
 
 log = structlog.get_logger()
 
-Perform = Callable[..., Awaitable[None]]
+Perform = Callable[[ProjectRow, Reason, asyncio.Event], Awaitable[None]]
+"""Performs a run to its end; the event says that it is to end as cancelled."""
 OnSubmit = Callable[[str, int], object]
+
+
+class _Held:
+    """A run that waits or is performed here."""
+
+    def __init__(self, row: ProjectRow, reason: Reason) -> None:
+        self.row, self.reason = row, reason
+        self.cancelled = asyncio.Event()
+
+    @property
+    def run(self) -> str:
+        return self.row.project.id
 
 
 class InlineEngine:
     """Runs wait here in order. A process that ends leaves them to recovery: their rows are unfinished.
 
-    `on_submit` hears of each run, and of its attempt, as soon as it waits here.
+    `on_submit` hears of each run, and of its attempt, as soon as it waits here. A run that is cancelled
+    while it waits does not wait to be ended: it goes to a place that takes no others.
     """
 
     def __init__(self, on_submit: OnSubmit | None = None) -> None:
         self._on_submit = on_submit
-        self._waiting: deque[tuple[Project, int, Reason]] = deque()
-        self._performing = 0
+        self._waiting: deque[_Held] = deque()
+        self._ending: deque[_Held] = deque()
+        self._performing: dict[str, _Held] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_stopped = False
@@ -43,16 +58,25 @@ class InlineEngine:
         if len(self._waiting) >= MAX_WAITING_RUNS:
             raise QueueFull(f"{MAX_WAITING_RUNS} projects are waiting already; try again in a few minutes")
 
-    def submit(self, project: Project, *, attempt: int, reason: Reason) -> None:
+    def submit(self, row: ProjectRow, *, reason: Reason) -> None:
         if self._on_submit is not None:
-            self._on_submit(project.id, attempt)
-        self._waiting.append((project, attempt, reason))
+            self._on_submit(row.project.id, row.attempt)
+        self._waiting.append(_Held(row, reason))
+        if row.cancel_requested_at is not None:
+            self.cancel(row.project.id)
         self._signals.wake(_POSITIONS)
 
+    def cancel(self, run: str) -> None:
+        for held in [it for it in self._waiting if it.run == run]:
+            held.cancelled.set()
+            self._waiting.remove(held)
+            self._ending.append(held)
+            self._signals.wake(_POSITIONS)
+        if run in self._performing:
+            self._performing[run].cancelled.set()
+
     def position(self, run: str) -> int | None:
-        return next(
-            (place for place, (project, _, _) in enumerate(self._waiting, 1) if project.id == run), None
-        )
+        return next((place for place, held in enumerate(self._waiting, 1) if held.run == run), None)
 
     async def follow_positions(self) -> AsyncIterator[None]:
         with self._signals.listen(_POSITIONS) as woken:
@@ -64,8 +88,9 @@ class InlineEngine:
     def stop(self) -> list[tuple[str, int]]:
         """Begin no more runs; gives those that wait, with their attempts, and forgets them."""
         self._is_stopped = True
-        waiting = [(project.id, attempt) for project, attempt, _ in self._waiting]
+        waiting = [(held.run, held.row.attempt) for held in (*self._waiting, *self._ending)]
         self._waiting.clear()
+        self._ending.clear()
         self._signals.wake(_POSITIONS)
         return waiting
 
@@ -73,24 +98,26 @@ class InlineEngine:
         """Wait until no run is performed."""
         await self._idle.wait()
 
-    async def work(self, perform: Perform) -> None:
+    async def work(self, perform: Perform, *, is_for_cancelled: bool = False) -> None:
         """Perform waiting runs one after the other, for ever. A run that breaks takes no other with it."""
+        queue = self._ending if is_for_cancelled else self._waiting
         async for _ in self.follow_positions():
-            while self._waiting and not self._is_stopped:
-                project, attempt, reason = self._waiting.popleft()
+            while queue and not self._is_stopped:
+                held = queue.popleft()
                 self._signals.wake(_POSITIONS)
-                self._performing += 1
+                self._performing[held.run] = held
                 self._idle.clear()
                 try:
-                    await perform(project, attempt=attempt, reason=reason)
+                    await perform(held.row, held.reason, held.cancelled)
                 except Exception:
-                    log.exception("run broke off", project=project.id, attempt=attempt)
+                    log.exception("run broke off", project=held.run, attempt=held.row.attempt)
                 except asyncio.CancelledError:
                     if is_cancelled():
                         raise
-                    log.exception("run cancelled itself", project=project.id, attempt=attempt)
+                    log.exception("run cancelled itself", project=held.run, attempt=held.row.attempt)
                 finally:
-                    self._performing -= 1
+                    if self._performing.get(held.run) is held:
+                        del self._performing[held.run]
                     if not self._performing:
                         self._idle.set()
 
@@ -103,6 +130,7 @@ async def open_inline_engine(
     engine = InlineEngine(on_submit)
     async with asyncio.TaskGroup() as group:
         workers = [group.create_task(engine.work(perform)) for _ in range(max_concurrent_runs)]
+        workers.append(group.create_task(engine.work(perform, is_for_cancelled=True)))
         try:
             yield engine
         finally:

@@ -13,6 +13,7 @@ from initializer.model.pipeline import Pipeline
 
 __all__ = [
     "Cancelled",
+    "Cancelling",
     "Completed",
     "Event",
     "EventId",
@@ -24,6 +25,7 @@ __all__ = [
     "ResourceState",
     "Saving",
     "Started",
+    "StepCancelled",
     "StepCompleted",
     "StepFailed",
     "StepSkipped",
@@ -132,11 +134,12 @@ class Resource(Event, frozen=True, kw_only=True, tag="resource"):
 
 
 class StepCompleted(Event, frozen=True, kw_only=True, tag="step_completed"):
-    """A step ended well."""
+    """A step ended well; `kept` says in an earlier try, whose journal is gone."""
 
     step: str
     duration_ms: int = msgspec.field(name="duration")
     outputs: dict[str, Any] = {}
+    kept: bool = False
 
 
 class StepFailed(Event, frozen=True, kw_only=True, tag="step_failed"):
@@ -147,11 +150,22 @@ class StepFailed(Event, frozen=True, kw_only=True, tag="step_failed"):
     error: str
 
 
+class StepCancelled(Event, frozen=True, kw_only=True, tag="step_cancelled"):
+    """A step was ended because somebody cancelled the run."""
+
+    step: str
+    duration_ms: int = msgspec.field(name="duration")
+
+
 class StepSkipped(Event, frozen=True, kw_only=True, tag="step_skipped"):
     """A step had nothing to do."""
 
     step: str
     message: str = ""
+
+
+class Cancelling(Event, frozen=True, kw_only=True, tag="cancelling"):
+    """Somebody has cancelled the run: what is running is being ended, and nothing more begins."""
 
 
 class Saving(Event, frozen=True, kw_only=True, tag="saving"):
@@ -189,7 +203,9 @@ KnownEvent = (
     | Resource
     | StepCompleted
     | StepFailed
+    | StepCancelled
     | StepSkipped
+    | Cancelling
     | Saving
     | Completed
     | Failed

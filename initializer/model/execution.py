@@ -6,6 +6,7 @@ from typing import Any
 
 from initializer.model.events import (
     Cancelled,
+    Cancelling,
     Completed,
     Event,
     Failed,
@@ -13,13 +14,14 @@ from initializer.model.events import (
     Reason,
     Saving,
     Started,
+    StepCancelled,
     StepCompleted,
     StepFailed,
     StepStarted,
     Substep,
 )
 from initializer.model.pipeline import StepSpec, weighted_percent
-from initializer.model.progress import Progress, Status, advance
+from initializer.model.progress import Progress, Status, StepStatus, advance
 
 __all__ = ["Execution"]
 
@@ -34,7 +36,6 @@ class Execution:
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self._step_percent = 0
-        self.is_cancel_requested = False
 
     def advance(self, event: Event) -> None:
         """Take in a numbered event."""
@@ -42,8 +43,8 @@ class Execution:
 
     @property
     def next_step(self) -> StepSpec | None:
-        """The step to run now; None where all are done, one failed, or a cancel was asked for."""
-        if self.is_cancel_requested or self.progress.failed is not None:
+        """The step to run now; None where all are done, one failed, or the run was cancelled."""
+        if self.progress.is_cancelling or self.progress.failed is not None:
             return None
         return next((step.spec for step in self.progress.steps if not step.status.is_done), None)
 
@@ -99,6 +100,14 @@ class Execution:
         """A step failed, and with it the run."""
         return StepFailed(at=at, step=spec.name, duration_ms=duration_ms, error=error)
 
+    def cancel(self, at: datetime) -> Cancelling:
+        """Somebody has cancelled the run, and no step begins any more."""
+        return Cancelling(at=at)
+
+    def cancel_step(self, spec: StepSpec, *, duration_ms: int, at: datetime) -> StepCancelled:
+        """A step was ended by that."""
+        return StepCancelled(at=at, step=spec.name, duration_ms=duration_ms)
+
     def save(self, at: datetime) -> Saving:
         """The summary is about to be written."""
         return Saving(at=at)
@@ -113,8 +122,8 @@ class Execution:
                 assert failed is not None  # that is what made it the outcome
                 return Failed(at=at, step=failed.spec.name, error=failed.error)
             case _:
-                current = self.progress.current
-                return Cancelled(at=at, step=current.spec.name if current else "")
+                cancelled = (it.spec.name for it in self.progress.steps if it.status is StepStatus.CANCELLED)
+                return Cancelled(at=at, step=next(cancelled, ""))
 
 
 def _percent(value: int) -> int:

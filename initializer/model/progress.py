@@ -10,6 +10,7 @@ import msgspec
 from initializer.errors import InitializerError
 from initializer.model.events import (
     Cancelled,
+    Cancelling,
     Completed,
     Event,
     EventId,
@@ -20,6 +21,7 @@ from initializer.model.events import (
     Resource,
     Saving,
     Started,
+    StepCancelled,
     StepCompleted,
     StepFailed,
     StepSkipped,
@@ -125,6 +127,8 @@ class StepProgress(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     duration_ms: int | None = None
     error: str = ""
+    is_kept: bool = False
+    """Whether it was done in an earlier try already."""
     log: tuple[LogRow, ...] = ()
     log_lines: int = 0
     """Lines logged so far, the dropped ones counted."""
@@ -142,6 +146,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     firsts: tuple[EventId, ...] = ()
     """The first event of each attempt."""
     status: Status = Status.PENDING
+    cancelling_index: int = 0
+    """The index of the event with which the attempt began to end because somebody cancelled it, or 0."""
     is_saving: bool = False
     reason: Reason | None = None
     started_index: int = 0
@@ -169,6 +175,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         index = index_of(event_id)
         owners = [attempt_of(first) for first in self.firsts if index_of(first) <= index]
         return index <= self.index and owners[-1:] == [attempt_of(event_id)]
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether somebody has cancelled the run and it is not over yet."""
+        return bool(self.cancelling_index) and not self.status.is_final
 
     @property
     def current(self) -> StepProgress | None:
@@ -224,8 +235,9 @@ def _apply(progress: Progress, event: Event) -> Progress:
                 message="",
                 substep=None,
                 error="",
+                is_kept=False,
             )
-        case StepCompleted(duration_ms=duration_ms, outputs=outputs):
+        case StepCompleted(duration_ms=duration_ms, outputs=outputs, kept=is_kept):
             progress = replace(progress, outputs={**progress.outputs, **outputs})
             return _change_step(
                 progress,
@@ -234,10 +246,15 @@ def _apply(progress: Progress, event: Event) -> Progress:
                 percent=100,
                 duration_ms=duration_ms,
                 substep=None,
+                is_kept=is_kept,
             )
         case StepFailed(duration_ms=duration_ms, error=error):
             return _change_step(
                 progress, event, status=StepStatus.FAILED, duration_ms=duration_ms, error=error, substep=None
+            )
+        case StepCancelled(duration_ms=duration_ms):
+            return _change_step(
+                progress, event, status=StepStatus.CANCELLED, duration_ms=duration_ms, substep=None
             )
         case StepSkipped(message=message):
             return _change_step(
@@ -245,6 +262,8 @@ def _apply(progress: Progress, event: Event) -> Progress:
             )
         case Resource():
             return replace(progress, resources=_with_resource(progress.resources, event))
+        case Cancelling():
+            return replace(progress, cancelling_index=progress.index + 1)
         case Saving():
             return replace(progress, is_saving=True)
         case Completed():
@@ -264,19 +283,18 @@ def _started(progress: Progress, at: datetime, reason: Reason, pipeline: Pipelin
 
     A takeover keeps a failure too: to try a failed step again is for people to ask.
     """
-    base = Progress.waiting(pipeline) if reason is Reason.RESTART or not progress.steps else progress
-    steps = tuple(
-        step
-        if step.status.is_done or (reason is Reason.TAKEOVER and step.status is StepStatus.FAILED)
-        else _ready_again(step, index=progress.index + 1)
-        for step in base.steps
-    )
+    base = progress
+    if reason is Reason.RESTART or not progress.steps:
+        waiting = Progress.waiting(pipeline)
+        base = msgspec.structs.replace(waiting, resources=progress.resources, firsts=progress.firsts)
+    steps = tuple(_begun_again(step, reason, index=progress.index + 1) for step in base.steps)
     return msgspec.structs.replace(
         base,
         pipeline=pipeline,
         steps=steps,
         status=Status.INITIALIZING,
         is_saving=False,
+        cancelling_index=0,
         reason=reason,
         started_index=progress.index + 1,
         started_at=at if base.started_at is None or reason is not Reason.TAKEOVER else base.started_at,
@@ -284,7 +302,11 @@ def _started(progress: Progress, at: datetime, reason: Reason, pipeline: Pipelin
     )
 
 
-def _ready_again(step: StepProgress, *, index: int) -> StepProgress:
+def _begun_again(step: StepProgress, reason: Reason, *, index: int) -> StepProgress:
+    if step.status.is_done:
+        return msgspec.structs.replace(step, is_kept=step.is_kept or reason is Reason.RETRY)
+    if reason is Reason.TAKEOVER and step.status is StepStatus.FAILED:
+        return step
     return StepProgress(
         spec=step.spec, log=step.log, log_lines=step.log_lines, log_dropped=step.log_dropped, index=index
     )
@@ -298,7 +320,7 @@ def _cancelled(progress: Progress, event: Cancelled) -> Progress:
 
 def _change_step(
     progress: Progress,
-    event: StepStarted | Progressed | StepCompleted | StepFailed | StepSkipped | Cancelled,
+    event: StepStarted | Progressed | StepCompleted | StepFailed | StepCancelled | StepSkipped | Cancelled,
     **changes: Any,
 ) -> Progress:
     """A step's change, and the percent of the whole: rounded down, never falling, 100 only at success."""

@@ -5,11 +5,13 @@ from typing import Any
 
 import msgspec
 
-from initializer.model.events import ResourceState
+from initializer.model.events import Event, Reason, Resource, ResourceState, StepCompleted, StepSkipped
 from initializer.model.progress import Progress, StepProgress, StepStatus
 
-__all__ = ["FAILURE_LOG_LINES", "StepSummary", "Summary", "SummaryResource", "summarise"]
+__all__ = ["FAILURE_LOG_LINES", "StepSummary", "Summary", "SummaryResource", "recall", "summarise"]
 
+MAX_EARLIER_TRIES = 20
+"""How many tries before the last one a row keeps; the oldest give way."""
 FAILURE_LOG_LINES = 20
 """How many of its last log lines a failed step keeps in the summary, for when the journal is gone."""
 
@@ -22,6 +24,8 @@ class StepSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     status: StepStatus
     duration_ms: int = msgspec.field(name="duration")
     error: str = ""
+    kept: bool = False
+    """Whether it was done in an earlier try already."""
     log: tuple[str, ...] = ()
 
 
@@ -50,10 +54,21 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How many events the run had when this was written; the final event follows."""
     digest: str
     """Of those events: `running/outbox.py` tells how."""
+    reason: Reason = Reason.CREATED
+    """Why this try began: it is no takeover."""
+    previous_attempts: "tuple[Summary, ...]" = ()
+    """How the tries before it ended, the first one first; they have none themselves."""
 
 
-def summarise(progress: Progress, *, completed_at: datetime, digest: str) -> Summary:
-    """The summary of a run whose steps are over."""
+def summarise(
+    progress: Progress,
+    *,
+    completed_at: datetime,
+    digest: str,
+    reason: Reason = Reason.CREATED,
+    earlier: Summary | None = None,
+) -> Summary:
+    """The summary of a run whose steps are over. `earlier` is that of the try before this one."""
     failed = progress.failed
     steps = tuple(_step(step) for step in progress.steps if step.status is not StepStatus.PENDING)
     return Summary(
@@ -70,7 +85,33 @@ def summarise(progress: Progress, *, completed_at: datetime, digest: str) -> Sum
         ),
         events=progress.index,
         digest=digest,
+        reason=reason,
+        previous_attempts=_tries_upto(earlier) if earlier else (),
     )
+
+
+def recall(summary: Summary, at: datetime) -> list[Event]:
+    """What a retry has to know of the try before it where the journal is gone; drafts to follow `started`."""
+    resources = (
+        Resource(at=at, step=it.step, kind=it.kind, name=it.name, url=it.url, state=it.state)
+        for it in summary.resources
+    )
+    done = [step for step in summary.steps if step.status.is_done]
+    events: list[Event] = [*resources]
+    for step in done:
+        if step.status is StepStatus.SKIPPED:
+            events.append(StepSkipped(at=at, step=step.step))
+        else:
+            outputs = summary.outputs if step is done[-1] else {}
+            events.append(
+                StepCompleted(at=at, step=step.step, duration_ms=step.duration_ms, outputs=outputs, kept=True)
+            )
+    return events
+
+
+def _tries_upto(earlier: Summary) -> tuple[Summary, ...]:
+    alone = msgspec.structs.replace(earlier, previous_attempts=())
+    return (*earlier.previous_attempts, alone)[-MAX_EARLIER_TRIES:]
 
 
 def _step(step: StepProgress) -> StepSummary:
@@ -83,5 +124,6 @@ def _step(step: StepProgress) -> StepSummary:
         status=status,
         duration_ms=step.duration_ms or 0,
         error=step.error,
+        kept=step.is_kept,
         log=tuple(row.text for row in rows if not row.dropped),
     )

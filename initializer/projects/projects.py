@@ -11,16 +11,18 @@ import msgspec
 import sqlalchemy as sa
 
 from initializer.errors import InitializerError
+from initializer.model.events import Reason
 from initializer.model.parameters import Project, RunParameters
 from initializer.model.progress import Status
 from initializer.model.summary import Summary
 from initializer.projects.database import Database
 from initializer.projects.schema import projects
 
-__all__ = ["KeyUsed", "Order", "ProjectPage", "ProjectRow", "Projects", "SlugTaken"]
+__all__ = ["KeyUsed", "OpenRun", "Order", "ProjectPage", "ProjectRow", "Projects", "SlugTaken"]
 
 PAGE_SIZE = 20
-_OPEN = (Status.PENDING, Status.INITIALIZING)
+_OPEN = [Status.PENDING.value, Status.INITIALIZING.value]
+_ENDED_SHORT = [Status.FAILED.value, Status.CANCELLED.value]
 
 
 class Order(StrEnum):
@@ -54,10 +56,25 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
     project: Project
     status: Status
     attempt: int
+    reason: Reason = Reason.CREATED
+    """Why the current try began: it is no takeover."""
     cancel_requested_at: datetime | None = None
     error: str | None = None
     completed_at: datetime | None = None
     summary: Summary | None = None
+    """Of the last try that has ended: while another is under way, of the one before it."""
+
+    @property
+    def tries(self) -> tuple[Summary, ...]:
+        """How the tries so far ended, the first one first."""
+        return (*self.summary.previous_attempts, self.summary) if self.summary else ()
+
+
+class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is not over: who owns it, and whether somebody wants it to end."""
+
+    attempt: int
+    is_cancelled: bool
 
 
 class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,16 +175,18 @@ class Projects:
 
     async def unfinished(self) -> list[ProjectRow]:
         """The projects whose run is not over, oldest first."""
-        query = projects.select().where(projects.c.status.in_([status.value for status in _OPEN]))
+        query = projects.select().where(projects.c.status.in_(_OPEN))
         return _rows(await self._database.fetch_all(query.order_by(projects.c.created_at, projects.c.id)))
 
-    async def open_attempts(self) -> Mapping[str, int]:
-        """The attempt that owns each run that is not over, oldest first."""
-        query = sa.select(projects.c.id, projects.c.attempt).where(
-            projects.c.status.in_([status.value for status in _OPEN])
-        )
+    async def open_runs(self) -> Mapping[str, OpenRun]:
+        """The runs that are not over, oldest first."""
+        columns = (projects.c.id, projects.c.attempt, projects.c.cancel_requested_at)
+        query = sa.select(*columns).where(projects.c.status.in_(_OPEN))
         rows = await self._database.fetch_all(query.order_by(projects.c.created_at, projects.c.id))
-        return {row.id: row.attempt for row in rows}
+        return {
+            row.id: OpenRun(attempt=row.attempt, is_cancelled=row.cancel_requested_at is not None)
+            for row in rows
+        }
 
     async def statuses(self, ids: Iterable[str]) -> Mapping[str, Status]:
         """The status of each of these projects, in one query."""
@@ -194,20 +213,57 @@ class Projects:
         attempt: int | None = await self._database.fetch_val(query)
         return attempt
 
-    async def claim(self, project_id: str, *, seen_attempt: int) -> int | None:
-        """Take the run over from the attempt that was seen; gives the new one, None if another was faster."""
+    async def claim(self, project_id: str, *, seen_attempt: int) -> ProjectRow | None:
+        """Take the run over from the attempt that was seen; None if another was faster."""
         query = (
             projects.update()
             .where(
                 projects.c.id == project_id,
                 projects.c.attempt == seen_attempt,
-                projects.c.status.in_([status.value for status in _OPEN]),
+                projects.c.status.in_(_OPEN),
             )
             .values(attempt=projects.c.attempt + 1, status=Status.INITIALIZING.value)
-            .returning(projects.c.attempt)
+            .returning(*projects.c)
         )
-        attempt: int | None = await self._database.fetch_val(query)
-        return attempt
+        return _row(await self._database.fetch_one(query))
+
+    async def request_cancel(self, project_id: str, *, at: datetime) -> bool:
+        """Write down that the run is to end. False where it is over, or that was written before."""
+        query = (
+            projects.update()
+            .where(
+                projects.c.id == project_id,
+                projects.c.status.in_(_OPEN),
+                projects.c.cancel_requested_at.is_(None),
+            )
+            .values(cancel_requested_at=at)
+            .returning(projects.c.id)
+        )
+        return await self._database.fetch_val(query) is not None
+
+    async def begin_again(self, project_id: str, *, seen_attempt: int, reason: Reason) -> ProjectRow | None:
+        """Claim a run that failed or was cancelled for another try; None where that is not so any more.
+
+        The summary of the try before stays until this one has its own.
+        """
+        query = (
+            projects.update()
+            .where(
+                projects.c.id == project_id,
+                projects.c.attempt == seen_attempt,
+                projects.c.status.in_(_ENDED_SHORT),
+            )
+            .values(
+                attempt=projects.c.attempt + 1,
+                status=Status.INITIALIZING.value,
+                reason=reason.value,
+                cancel_requested_at=sa.null(),
+                initialization_error=sa.null(),
+                initialization_completed_at=sa.null(),
+            )
+            .returning(*projects.c)
+        )
+        return _row(await self._database.fetch_one(query))
 
     async def finish(
         self, project_id: str, *, attempt: int, status: Status, summary: Summary, error: str | None
@@ -222,7 +278,7 @@ class Projects:
             .where(
                 projects.c.id == project_id,
                 projects.c.attempt == attempt,
-                projects.c.status.in_([open_.value for open_ in _OPEN]),
+                projects.c.status.in_(_OPEN),
             )
             .values(
                 status=status.value,
@@ -281,6 +337,7 @@ def _row(row: Any) -> ProjectRow | None:
         ),
         status=Status(row.status),
         attempt=row.attempt,
+        reason=Reason(row.reason),
         cancel_requested_at=row.cancel_requested_at,
         error=row.initialization_error,
         completed_at=row.initialization_completed_at,

@@ -36,6 +36,7 @@ projects = sa.Table(
     sa.Column("idempotency_key", sa.String(64), nullable=False, unique=True),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String(16), nullable=False, server_default="created"),
     sa.Column("parameters", Json, nullable=False),
     sa.Column("cancel_requested_at", UtcDateTime),
     sa.Column("initialization_summary", Json),

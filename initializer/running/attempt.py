@@ -20,15 +20,16 @@ from initializer.model.events import (
     Saving,
     StepCompleted,
     StepFailed,
+    attempt_of,
     is_final,
 )
 from initializer.model.execution import Execution
-from initializer.model.parameters import Project
 from initializer.model.pipeline import StepSpec
 from initializer.model.progress import fold
-from initializer.model.summary import summarise
+from initializer.model.summary import recall, summarise
 from initializer.projects.database import DatabaseUnavailable
-from initializer.projects.projects import Projects
+from initializer.projects.projects import ProjectRow, Projects
+from initializer.running.cancelling import end_when_cancelled
 from initializer.running.outbox import Outbox, Refusal
 from initializer.running.outcome import outcome_of
 from initializer.running.ownership import Decision, Ownership, OwnershipLost
@@ -66,22 +67,26 @@ class Attempt:
 
     def __init__(
         self,
-        project: Project,
+        row: ProjectRow,
         *,
-        attempt: int,
         history: Sequence[Event],
+        cancelled: asyncio.Event,
         steps: Mapping[str, Step],
         journal: Journal,
         projects: Projects,
         perform_step: PerformStep,
         ownership: Ownership | None = None,
     ) -> None:
-        self.project = project
-        self.attempt = attempt
-        self.execution = Execution(fold(project.parameters.pipeline, history))
-        self._outbox = Outbox(attempt=attempt, history=history)
-        self._ownership = ownership or Ownership(attempt=attempt, lease_s=math.inf, now=time.monotonic())
+        self.project = row.project
+        self.attempt = row.attempt
+        self.execution = Execution(fold(row.project.parameters.pipeline, history))
+        self._row = row
+        self._history = history
+        self._cancelled = cancelled
+        self._outbox = Outbox(attempt=row.attempt, history=history)
+        self._ownership = ownership or Ownership(attempt=row.attempt, lease_s=math.inf, now=time.monotonic())
         self._is_leaving = False
+        self._is_over = False
         self._is_journal_doubted = False
         self._steps = steps
         self._journal = journal
@@ -90,7 +95,7 @@ class Attempt:
         self._said = asyncio.Event()  # something waits to be appended
         self._pressed = asyncio.Event()  # and is not to wait for the tick
         self._settled = asyncio.Event()  # the journal has all
-        self._log = log.bind(project=project.id, attempt=attempt)
+        self._log = log.bind(project=row.project.id, attempt=row.attempt)
 
     async def perform(self, reason: Reason) -> None:
         """Run to the end; cancelled, it leaves the run to a successor.
@@ -103,6 +108,7 @@ class Attempt:
                 try:
                     await self._perform(reason)
                 finally:
+                    self._is_over = True
                     writer.cancel()
                     await asyncio.wait([writer])  # one append at a time
                     await self._append_last_words()
@@ -145,6 +151,12 @@ class Attempt:
         current = self.execution.progress.current
         return current is not None and current.spec.name == step
 
+    async def verify_for_step(self) -> None:
+        """`verify`, for a step: one that was left behind when the run ended may change nothing more."""
+        if self._is_over:
+            raise OwnershipLost(f"attempt {self.attempt} of run {self.project.id} is over")
+        await self.verify()
+
     async def verify(self) -> None:
         """Make sure that this attempt still owns the run, however long it takes. Raises `OwnershipLost`."""
         while True:
@@ -163,24 +175,39 @@ class Attempt:
     # The run
 
     async def _perform(self, reason: Reason) -> None:
+        reason = true_reason(reason, self._row, self._history)
         self._put(self.execution.start(reason, _now()))
+        if reason is Reason.RETRY and not self._history and self._row.summary is not None:
+            for event in recall(self._row.summary, _now()):
+                self._put(event)
         while (spec := self.execution.next_step) is not None:
-            if self._is_leaving:
+            if self._cancelled.is_set():
+                self._put(self.execution.cancel(_now()))
+            elif self._is_leaving:
                 raise HandedOver(f"attempt {self.attempt} left run {self.project.id} before step {spec.name}")
-            await self._step(spec)
+            else:
+                await self._step(spec)
         await self._finish()
 
     async def _step(self, spec: StepSpec) -> None:
         await self.verify()
         self._put(self.execution.start_step(spec, _now()))
         started = time.monotonic()
-        outputs, error = await self._outcome_of(spec)
+        outcome = await end_when_cancelled(self._outcome_of(spec), self._cancelled, self._say_cancelling)
         duration_ms = round((time.monotonic() - started) * 1000)
         self._advance(self._outbox.end_step(spec.name, _now()))
+        is_failed = outcome is not None and outcome[1] is not None
+        if outcome is None or (is_failed and self.execution.progress.is_cancelling):
+            self._put(self.execution.cancel_step(spec, duration_ms=duration_ms, at=_now()))
+            return
+        outputs, error = outcome
         if error is None:
             self._put(self.execution.complete_step(spec, duration_ms=duration_ms, outputs=outputs, at=_now()))
         else:
             self._put(self.execution.fail_step(spec, duration_ms=duration_ms, error=error, at=_now()))
+
+    def _say_cancelling(self) -> None:
+        self._put(self.execution.cancel(_now()))
 
     async def _outcome_of(self, spec: StepSpec) -> tuple[Outputs, str | None]:
         step = self._steps.get(spec.name)
@@ -192,7 +219,13 @@ class Attempt:
         """The row is written before the final event: who sees the end finds the summary."""
         self._put(self.execution.save(_now()))
         await self._settle()
-        summary = summarise(self.execution.progress, completed_at=_now(), digest=self._outbox.digest.hex())
+        summary = summarise(
+            self.execution.progress,
+            completed_at=_now(),
+            digest=self._outbox.digest.hex(),
+            reason=self._row.reason,
+            earlier=self._row.summary,
+        )
         is_mine = await until_answered(
             lambda: self._projects.finish(
                 self.project.id,
@@ -298,6 +331,14 @@ class Attempt:
             async with asyncio.timeout(LAST_WORDS_LIMIT_S):
                 for _ in range(_LAST_WORDS_APPENDS):
                     await self._append()
+
+
+def true_reason(reason: Reason, row: ProjectRow, history: Sequence[Event]) -> Reason:
+    """Why an attempt begins: a takeover of a try that its journal has nothing of yet is that try's start."""
+    if reason is not Reason.TAKEOVER or row.summary is None:
+        return reason
+    has_begun = any(attempt_of(event.id) > row.summary.attempt for event in history)
+    return reason if has_begun else row.reason
 
 
 def _now() -> datetime:

@@ -84,7 +84,7 @@ class RunContext:
         )
 
     async def before_change(self) -> None:
-        await self._attempt.verify()
+        await self._attempt.verify_for_step()
 
 
 def _made(folder: Path) -> Path:

@@ -16,7 +16,7 @@ from initializer.model.progress import Status, fold
 from initializer.model.summary import summarise
 from initializer.model.text import sentence_of
 from initializer.projects.database import DatabaseUnavailable
-from initializer.projects.projects import Projects
+from initializer.projects.projects import ProjectRow, Projects
 from initializer.running.outbox import Outbox
 from initializer.running.outcome import unexpected
 from initializer.running.patience import until_answered
@@ -26,14 +26,13 @@ __all__ = ["give_up"]
 log = structlog.get_logger()
 
 
-async def give_up(
-    project: Project, *, attempt: int, error: Exception, journal: Journal, projects: Projects
-) -> bool:
+async def give_up(row: ProjectRow, error: Exception, *, journal: Journal, projects: Projects) -> bool:
     """End the run `failed`, at the step it stood in, with what its journal still tells.
 
     The row is what counts; the journal gets the last events if it takes them. A run that has ended
     otherwise, or is another attempt's by now, stays as it is: that gives False.
     """
+    project, attempt = row.project, row.attempt
     history = await _readable(project, journal)
     execution = Execution(fold(project.parameters.pipeline, history))
     if execution.progress.status.is_final:
@@ -49,7 +48,13 @@ async def give_up(
         spec = _step_at_hand(execution)
         put(execution.fail_step(spec, duration_ms=0, error=_sentence(project, error), at=now))
     put(execution.save(now))
-    summary = summarise(execution.progress, completed_at=now, digest=outbox.digest.hex())
+    summary = summarise(
+        execution.progress,
+        completed_at=now,
+        digest=outbox.digest.hex(),
+        reason=row.reason,
+        earlier=row.summary,
+    )
     is_written = await until_answered(
         lambda: projects.finish(
             project.id, attempt=attempt, status=Status.FAILED, summary=summary, error=execution.error

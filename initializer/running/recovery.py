@@ -56,7 +56,7 @@ async def retire_left_behind(
 
 
 class Recovery:
-    """Looks for lost runs in every process of many; each is claimed once, by its row."""
+    """Looks at open rows in every process of many: claims each lost run once, and ends what is cancelled."""
 
     def __init__(self, projects: Projects, engine: Engine, leases: Leases, *, lease_s: float) -> None:
         self._projects = projects
@@ -78,19 +78,21 @@ class Recovery:
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> list[Sight]:
-        attempts = await self._projects.open_attempts()
-        leases = await self._leases.look(attempts)
-        absent = [(run, attempts[run]) for run, state in leases.items() if state is LeaseState.ABSENT]
-        left = [(run, attempts[run]) for run, state in leases.items() if state is LeaseState.HANDED_OVER]
+        runs = await self._projects.open_runs()
+        for run, seen in runs.items():
+            if seen.is_cancelled:
+                self._engine.cancel(run)
+        leases = await self._leases.look(runs)
+        absent = [(run, runs[run].attempt) for run, state in leases.items() if state is LeaseState.ABSENT]
+        left = [(run, runs[run].attempt) for run, state in leases.items() if state is LeaseState.HANDED_OVER]
         return [*left, *self._absences.saw(absent, now=time.monotonic())]
 
 
 async def _take_over(projects: Projects, engine: Engine, lost: Sight) -> bool:
     run, seen_attempt = lost
-    attempt = await projects.claim(run, seen_attempt=seen_attempt)
-    row = None if attempt is None else await projects.get(run)
-    if attempt is None or row is None:
+    row = await projects.claim(run, seen_attempt=seen_attempt)
+    if row is None:
         return False
-    log.info("run taken over", project=run, attempt=attempt)
-    engine.submit(row.project, attempt=attempt, reason=Reason.TAKEOVER)
+    log.info("run taken over", project=run, attempt=row.attempt)
+    engine.submit(row, reason=Reason.TAKEOVER)
     return True

@@ -12,9 +12,8 @@ from initializer.errors import InitializerError
 from initializer.forges.forge import Forge
 from initializer.journal.journal import Journal, JournalUnavailable
 from initializer.model.events import Event, Reason, Started, StepCompleted, StepSkipped
-from initializer.model.parameters import Project
 from initializer.projects.database import DatabaseUnavailable
-from initializer.projects.projects import Projects
+from initializer.projects.projects import ProjectRow, Projects
 from initializer.running.attempt import Attempt, HandedOver, JournalDiverged
 from initializer.running.context import RunContext
 from initializer.running.ending import append_end
@@ -70,23 +69,25 @@ class Runner:
         shutil.rmtree(work_folder, ignore_errors=True)
         work_folder.mkdir(parents=True)
 
-    async def run(self, project: Project, *, attempt: int, reason: Reason) -> None:
-        """Perform what remains of a run. A run that another attempt owns by now is left to it.
+    async def run(self, row: ProjectRow, reason: Reason, cancelled: asyncio.Event) -> None:
+        """Perform what remains of a run that was claimed as this row has it; `cancelled` ends it early.
 
-        A run that cannot go on ends `failed` rather than never: only a process that dies leaves it unended.
+        A run that another attempt owns by now is left to it. One that cannot go on ends `failed` rather than
+        never: only a process that dies leaves it unended.
         """
+        run = row.project.id
         try:
-            is_ended = await self._run_guarded(project, attempt=attempt, reason=reason)
+            is_ended = await self._run_guarded(row, reason, cancelled)
         except HandedOver as left:
-            log.info("run handed over", project=project.id, attempt=attempt, reason=str(left))
-            await self._drop(project, attempt, is_handed_over=True)
+            log.info("run handed over", project=run, attempt=row.attempt, reason=str(left))
+            await self._drop(row, is_handed_over=True)
             return
         if is_ended:
             try:
-                await self._journal.retire(project.id, keep_for=self._keep_journal_for)
+                await self._journal.retire(run, keep_for=self._keep_journal_for)
             except JournalUnavailable as error:
-                log.warning("journal not retired", project=project.id, error=str(error))
-        await self._drop(project, attempt)
+                log.warning("journal not retired", project=run, error=str(error))
+        await self._drop(row)
 
     def leave(self) -> None:
         """Hand every run over once its running step has ended, and begin no other."""
@@ -99,27 +100,26 @@ class Runner:
             if attempt.project.id == run:
                 attempt.doubt_journal()
 
-    async def _run_guarded(self, project: Project, *, attempt: int, reason: Reason) -> bool:
+    async def _run_guarded(self, row: ProjectRow, reason: Reason, cancelled: asyncio.Event) -> bool:
         """Whether the run has ended in this attempt's hands. Raises `HandedOver`."""
         try:
-            await self._perform(project, attempt=attempt, reason=reason)
+            await self._perform(row, reason, cancelled)
         except OwnershipLost as lost:
-            log.warning("run left to its owner", project=project.id, attempt=attempt, error=str(lost))
+            log.warning("run left to its owner", project=row.project.id, attempt=row.attempt, error=str(lost))
             return False
         except HandedOver:
             raise
         except Exception as error:
-            log.exception("run cannot go on", project=project.id, attempt=attempt)
-            return await give_up(
-                project, attempt=attempt, error=error, journal=self._journal, projects=self._projects
-            )
+            log.exception("run cannot go on", project=row.project.id, attempt=row.attempt)
+            return await give_up(row, error, journal=self._journal, projects=self._projects)
         return True
 
-    async def _drop(self, project: Project, attempt: int, *, is_handed_over: bool = False) -> None:
+    async def _drop(self, row: ProjectRow, *, is_handed_over: bool = False) -> None:
         if self._leases is not None:
-            await self._leases.drop(project.id, attempt, is_handed_over=is_handed_over)
+            await self._leases.drop(row.project.id, row.attempt, is_handed_over=is_handed_over)
 
-    async def _perform(self, project: Project, *, attempt: int, reason: Reason) -> None:
+    async def _perform(self, row: ProjectRow, reason: Reason, cancelled: asyncio.Event) -> None:
+        project, attempt = row.project, row.attempt
         for reading in range(1, MAX_READINGS + 1):
             history = await until_answered(
                 lambda: self._journal.read(project.id), JournalUnavailable, log.bind(project=project.id)
@@ -127,9 +127,9 @@ class Runner:
             if self._leases is not None and reason is Reason.TAKEOVER:
                 _check_deaths(history)
             current = Attempt(
-                project,
-                attempt=attempt,
+                row,
                 history=history,
+                cancelled=cancelled,
                 steps=self._steps,
                 journal=self._journal,
                 projects=self._projects,
@@ -145,11 +145,11 @@ class Runner:
                 if reading == MAX_READINGS:
                     raise
                 log.warning("reading the journal again", project=project.id, error=str(diverged))
-                row = await until_answered(
+                held = await until_answered(
                     lambda: self._projects.get(project.id), DatabaseUnavailable, log.bind(project=project.id)
                 )
-                if row is not None and row.attempt == attempt and row.status.is_final:
-                    await append_end(row, self._journal)  # it was late with the events, not with the row
+                if held is not None and held.attempt == attempt and held.status.is_final:
+                    await append_end(held, self._journal)  # it was late with the events, not with the row
                     return
             else:
                 return

@@ -41,7 +41,7 @@ def check_numbers(server: ServerProcess, project: str) -> None:
 
 
 def check_journal(server: ServerProcess, project: str) -> None:
-    """Numbers as they must be, each step ended once, a percent that never falls, lines that are numbered on."""
+    """Numbers as they must be, each step ended once, a percent that never falls, lines numbered on."""
     check_numbers(server, project)
     events = server.events(project)
     ended = Counter(event["step"] for event in events if event["type"] == "step_completed")

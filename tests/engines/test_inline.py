@@ -8,7 +8,8 @@ from initializer.engines import inline
 from initializer.engines.engine import QueueFull
 from initializer.engines.inline import InlineEngine, open_inline_engine
 from initializer.model.events import Reason
-from initializer.model.parameters import Project
+from initializer.model.progress import Status
+from initializer.projects.projects import ProjectRow
 from model.runs import project_of
 
 pytestmark = pytest.mark.anyio
@@ -26,15 +27,16 @@ class Runs:
         self._let_go: dict[str, asyncio.Future[Exception | None]] = {}
         self._changed = asyncio.Condition()
 
-    async def perform(self, project: Project, *, attempt: int, reason: Reason) -> None:
-        self.begun.append(project.id)
+    async def perform(self, row: ProjectRow, reason: Reason, cancelled: asyncio.Event) -> None:
+        run = row.project.id
+        self.begun.append(run)
         await self._tell()
         try:
-            error = await self._future(project.id)
+            error = await self._future(run)
         except asyncio.CancelledError:
-            self.cut_off.append(project.id)
+            self.cut_off.append(run)
             raise
-        self.ended.append(project.id)
+        self.ended.append(run)
         await self._tell()
         if error is not None:
             raise error
@@ -55,9 +57,13 @@ class Runs:
             self._changed.notify_all()
 
 
+def row_of(run: str) -> ProjectRow:
+    return ProjectRow(project=project_of(run), status=Status.INITIALIZING, attempt=1)
+
+
 def submit(engine: InlineEngine, *runs: str) -> None:
     for run in runs:
-        engine.submit(project_of(run), attempt=1, reason=Reason.CREATED)
+        engine.submit(row_of(run), reason=Reason.CREATED)
 
 
 async def test_runs_begin_in_order_and_no_more_at_once_than_allowed() -> None:
@@ -114,9 +120,9 @@ async def test_a_run_that_breaks_takes_no_other_with_it() -> None:
 async def test_a_run_that_cancels_itself_takes_no_other_with_it() -> None:
     runs = Runs()
 
-    async def perform(project: Project, **values: Any) -> None:
-        await runs.perform(project, **values)
-        if project.id == "a":
+    async def perform(row: ProjectRow, *values: Any) -> None:
+        await runs.perform(row, *values)
+        if row.project.id == "a":
             raise asyncio.CancelledError
 
     async with open_inline_engine(perform, max_concurrent_runs=1) as engine:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from initializer.model.events import (
     Cancelled,
+    Cancelling,
     Completed,
     Event,
     Failed,
@@ -18,6 +19,7 @@ from initializer.model.events import (
     Resource,
     Saving,
     Started,
+    StepCancelled,
     StepCompleted,
     StepFailed,
     StepSkipped,
@@ -155,6 +157,8 @@ class _Story:
                 self._add(StepFailed(at=self._at, step=step, duration_ms=5, error=self._text()))
                 return True
             case 1:
+                self._add(Cancelling(at=self._at))
+                self._add(StepCancelled(at=self._at, step=step, duration_ms=3))
                 self._add(Saving(at=self._at))
                 self._add(Cancelled(at=self._at, step=step))
         return False

@@ -5,6 +5,7 @@ import pytest
 
 from initializer.model.events import (
     Cancelled,
+    Cancelling,
     Completed,
     Event,
     Failed,
@@ -14,6 +15,7 @@ from initializer.model.events import (
     Resource,
     Saving,
     Started,
+    StepCancelled,
     StepCompleted,
     StepFailed,
     StepSkipped,
@@ -45,7 +47,9 @@ def one_of_each_type() -> Iterator[Event]:
     yield Resource(at=START, step="create_repo", kind="repository", name="x", url="http://x", state="created")
     yield StepCompleted(at=START, step="create_repo", duration_ms=1200, outputs={"a": [1, {"b": None}]})
     yield StepFailed(at=START, step="create_repo", duration_ms=1, error="remote rejected the push")
+    yield StepCancelled(at=START, step="create_repo", duration_ms=1)
     yield StepSkipped(at=START, step="create_repo", message="nothing to do")
+    yield Cancelling(at=START)
     yield Saving(at=START)
     yield Completed(at=START)
     yield Failed(at=START, step="create_repo", error="remote rejected the push")

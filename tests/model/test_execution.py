@@ -5,12 +5,14 @@ from hypothesis import strategies as st
 
 from initializer.model.events import (
     Cancelled,
+    Cancelling,
     Completed,
     Event,
     Failed,
     Progressed,
     Reason,
     Started,
+    StepCancelled,
     StepCompleted,
     StepFailed,
     StepStarted,
@@ -56,22 +58,25 @@ def test_a_failed_step_is_the_last_and_its_error_the_sentence_of_the_run() -> No
 
 
 def test_a_cancelled_run_names_the_step_that_was_running() -> None:
-    execution = execution_after(done("create_repo"), StepStarted(at=at(1), step="push_template"))
-    execution.is_cancel_requested = True
+    execution = execution_after(
+        done("create_repo"),
+        StepStarted(at=at(1), step="push_template"),
+        Cancelling(at=at(2)),
+        StepCancelled(at=at(2), step="push_template", duration_ms=1),
+    )
     assert execution.next_step is None
     assert execution.outcome is Status.CANCELLED
     assert execution.finish(at(3)) == Cancelled(at=at(3), step="push_template")
 
 
 def test_a_cancel_between_steps_names_none() -> None:
-    execution = execution_after(done("create_repo"))
-    execution.is_cancel_requested = True
+    execution = execution_after(done("create_repo"), Cancelling(at=at(2)))
+    assert execution.next_step is None
     assert execution.finish(at(3)) == Cancelled(at=at(3), step="")
 
 
 def test_a_cancel_that_comes_after_the_last_step_changes_nothing() -> None:
-    execution = execution_after(*(done(spec.name) for spec in PIPELINE.steps))
-    execution.is_cancel_requested = True
+    execution = execution_after(*(done(spec.name) for spec in PIPELINE.steps), Cancelling(at=at(9)))
     assert execution.outcome is Status.ACTIVE
 
 

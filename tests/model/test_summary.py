@@ -69,6 +69,8 @@ def test_the_summary_of_a_failed_run_is_the_one_of_the_contract() -> None:
         "resources": [],
         "events": 8,
         "digest": "d1",
+        "reason": "created",
+        "previousAttempts": [],
     }
 
 

@@ -125,7 +125,9 @@ async def test_a_database_is_opened_twice_and_keeps_what_it_has(database_url: st
 async def test_two_openings_at_once_see_the_same(database_url: str) -> None:
     async with open_database(database_url) as one, open_database(database_url) as other:
         await Projects(one).add(project_of("a1"), idempotency_key="k")
-        assert await Projects(other).claim("a1", seen_attempt=1) == 2
+        claimed = await Projects(other).claim("a1", seen_attempt=1)
+        assert claimed is not None
+        assert claimed.attempt == 2
         row = await Projects(one).get("a1")
         assert row is not None
         assert (row.attempt, row.status) == (2, Status.INITIALIZING)

@@ -148,7 +148,7 @@ async def test_statuses_of_many_runs_are_one_query(projects: Projects) -> None:
 async def test_of_20_that_claim_a_run_one_wins(projects: Projects) -> None:
     await add(projects, "a1")
     won = await asyncio.gather(*(projects.claim("a1", seen_attempt=1) for _ in range(20)))
-    assert sorted(won, key=str) == [2, *[None] * 19]
+    assert [row.attempt for row in won if row is not None] == [2]
     assert await projects.attempt_of("a1") == 2
 
 

@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
 from initializer.forges.forge import Forge
 from initializer.journal.file import FileJournal
 from initializer.journal.journal import Journal
@@ -78,7 +80,7 @@ class Stage:
             leases=parts.get("leases"),
         )
         async with asyncio.timeout(DEADLINE_S):
-            await runner.run(self.project, attempt=attempt, reason=reason)
+            await runner.run(await self._claimed(attempt), reason, parts.get("cancelled") or asyncio.Event())
 
     async def until_event(self, index: int) -> None:
         """Wait until the journal has the event of that index."""
@@ -89,6 +91,10 @@ class Stage:
             async for events in following:
                 if events:
                     return
+
+    async def _claimed(self, attempt: int) -> ProjectRow:
+        """The row as that attempt was given it when it claimed the run."""
+        return msgspec.structs.replace(await self.row(), attempt=attempt)
 
     async def row(self) -> ProjectRow:
         row = await self.projects.get(RUN)

@@ -28,7 +28,7 @@ from initializer.model.progress import Status
 from initializer.model.summary import Summary
 from initializer.projects import database as database_module
 from initializer.projects.database import DatabaseUnavailable, open_database
-from initializer.projects.projects import Projects
+from initializer.projects.projects import ProjectRow, Projects
 from initializer.running import attempt as attempt_module
 from initializer.running.recovery import recover
 from initializer.steps.step import Outputs, Step, StepContext, StepError
@@ -137,13 +137,13 @@ async def test_a_run_costs_one_insert_and_one_update(tmp_path: Path, monkeypatch
         stage = Stage(tmp_path, Projects(database))
         await stage.add(*two_steps())
         await stage.run(*two_steps())
-    # (adding looks first whether the project is there: that is this test's own)
+    # (the looks whether the project is there, and how it stands then, are this test's own)
     sent = [statement.split()[0].upper() for statement in statements]
     assert [verb for verb in sent if verb not in ("BEGIN", "COMMIT", "PRAGMA", "SELECT")] == [
         "INSERT",
         "UPDATE",
     ]
-    assert sent.count("SELECT") == 1
+    assert sent.count("SELECT") == 2
 
 
 async def test_the_work_folder_is_empty_at_the_start_of_a_step_and_gone_at_the_end(stage: Stage) -> None:
@@ -369,9 +369,8 @@ async def test_a_run_cut_off_in_a_step_goes_on_in_that_step_with_what_was_made_b
     assert (left.percent, left.status) == (80, Status.INITIALIZING)
     assert await stage.lines() == ["before"]
 
-    attempt = await stage.projects.claim(RUN, seen_attempt=1)
-    assert attempt == 2
-    await stage.run(step_of("first", make), step_of("second", go_on), attempt=attempt, reason=Reason.TAKEOVER)
+    await stage.projects.claim(RUN, seen_attempt=1)
+    await stage.run(step_of("first", make), step_of("second", go_on), attempt=2, reason=Reason.TAKEOVER)
     row = await stage.row()
     assert (row.status, row.attempt, made) == (Status.ACTIVE, 2, [1])
     assert row.summary is not None
@@ -484,8 +483,8 @@ async def test_recovery_claims_what_is_unfinished_oldest_first(stage: Stage) -> 
     submitted: list[tuple[str, int, Reason]] = []
 
     class Engine:
-        def submit(self, project: Any, *, attempt: int, reason: Reason) -> None:
-            submitted.append((project.id, attempt, reason))
+        def submit(self, row: ProjectRow, *, reason: Reason) -> None:
+            submitted.append((row.project.id, row.attempt, reason))
 
     engine: Any = Engine()
     assert await recover(stage.projects, engine) == 3
@@ -781,7 +780,7 @@ async def test_a_row_that_was_written_before_its_events_were_taken_gets_its_own_
     journal = Late(stage.folder / "journals")
     started = Started(id="1-1", at=at(0), reason=Reason.CREATED, pipeline=stage.project.parameters.pipeline)
     await stage.journal.append(RUN, [started], expected_tail=None)
-    assert await stage.projects.claim(RUN, seen_attempt=1) == 2
+    await stage.projects.claim(RUN, seen_attempt=1)
     await stage.run(step, attempt=2, reason=Reason.TAKEOVER, journal=journal)
     assert (await stage.row()).error == "First failed: the real reason"
     assert [event.id for event in await stage.events()] == ["1-1", "1-2", "2-3"]

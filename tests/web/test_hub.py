@@ -396,7 +396,8 @@ async def test_who_comes_when_others_still_look_at_the_end_gets_a_room_of_its_ow
 
 async def test_a_waiting_run_shows_its_place_in_line_as_it_moves(theatre: Theatre) -> None:
     for run in ("x1", "x2", RUN):
-        theatre.engine.submit(project_of(run), attempt=1, reason=Reason.CREATED)
+        row = ProjectRow(project=project_of(run), status=Status.INITIALIZING, attempt=1)
+        theatre.engine.submit(row, reason=Reason.CREATED)
     async with theatre.watch() as watcher:
         assert "number 3 in line" in await watcher.next()
         for place in (2, 1):
@@ -485,7 +486,7 @@ async def test_viewers_that_come_and_go_in_a_real_run_miss_nothing_and_see_nothi
     ) as hub:
         async with asyncio.timeout(3 * DEADLINE_S), asyncio.TaskGroup() as group:
             watching = [group.create_task(watch(number)) for number in range(6)]
-            await runner.run(project, attempt=1, reason=Reason.CREATED)
+            await runner.run(row, Reason.CREATED, asyncio.Event())
         assert max(task.result() for task in watching) > 3
         assert not hub._rooms
     events = await journal.read("real")
