@@ -19,6 +19,7 @@ case "$PWD" in
 esac
 case " $* " in *" push "*) verb=push ;; *) verb=other ;; esac
 if [ $verb = push ] && [ -e "{holds}/push" ]; then touch "{holds}/pushing"; fi
+echo $$ >> "{holds}/../held"
 while [ -e "{holds}/$step" ] || [ -e "{holds}/$verb" ]; do sleep 0.01; done
 exec {git} "$@"
 """
@@ -47,6 +48,11 @@ class Gate:
     def is_pushing(self) -> bool:
         """Whether a push has come to be held."""
         return (self._holds / "pushing").exists()
+
+    def held(self) -> list[int]:
+        """The processes that wait here, or did."""
+        held = self._holds.parent / "held"
+        return [int(number) for number in held.read_text().split()] if held.exists() else []
 
     def release(self, step: str) -> None:
         """Let them go on."""

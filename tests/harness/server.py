@@ -166,6 +166,12 @@ class ServerProcess:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]
 
+    def execute(self, sql: str) -> None:
+        """Change rows behind the server's back."""
+        with contextlib.closing(sqlite3.connect(self.data / "projects.db", timeout=10)) as connection:
+            connection.execute(sql)
+            connection.commit()
+
     def events(self, project: str) -> list[dict[str, Any]]:
         """The events in the project's journal; a line that is being written does not count."""
         try:
