@@ -1,6 +1,5 @@
 """Cancel, retry and restart, as people press them and as tools ask for them."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -144,8 +143,6 @@ def test_a_cancelled_run_is_restarted_from_the_first_step_and_makes_nothing_twic
     assert not [step for step in row["initialization_summary"]["steps"] if step.get("kept")]
     repository = held_server.data / "repositories" / "again.git"
     assert commits_of(repository, project) == ["push_template", "create_environments"]
-    log = held_server.client.get(f"/projects/{project}/log").text
-    assert len(re.findall(" create_repo .*is ready", log)) in (0, 2)  # of both tries
 
 
 def test_a_retry_needs_no_journal(server: ServerProcess) -> None:

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from initializer.engines import inline
@@ -10,7 +11,7 @@ from initializer.engines.inline import InlineEngine, open_inline_engine
 from initializer.model.events import Reason
 from initializer.model.progress import Status
 from initializer.projects.projects import ProjectRow
-from model.runs import project_of
+from model.runs import at, project_of
 
 pytestmark = pytest.mark.anyio
 
@@ -24,11 +25,13 @@ class Runs:
         self.begun: list[str] = []
         self.ended: list[str] = []
         self.cut_off: list[str] = []
+        self.cancelled: dict[str, asyncio.Event] = {}
         self._let_go: dict[str, asyncio.Future[Exception | None]] = {}
         self._changed = asyncio.Condition()
 
     async def perform(self, row: ProjectRow, reason: Reason, cancelled: asyncio.Event) -> None:
         run = row.project.id
+        self.cancelled[run] = cancelled
         self.begun.append(run)
         await self._tell()
         try:
@@ -106,6 +109,32 @@ async def test_a_run_that_is_submitted_while_all_is_idle_begins(monkeypatch: pyt
             runs.let_go(run)
             submit(engine, run)
             await runs.until(lambda run=run: run in runs.ended)  # type: ignore[misc]
+
+
+async def test_a_waiting_run_that_is_cancelled_is_performed_at_once_to_be_ended() -> None:
+    runs = Runs()
+    async with open_inline_engine(runs.perform, max_concurrent_runs=1) as engine:
+        submit(engine, *"abc")
+        await runs.until(lambda: runs.begun == ["a"])
+        engine.cancel("c")
+        engine.cancel("unknown")
+        await runs.until(lambda: runs.begun == ["a", "c"])
+        assert [engine.position(run) for run in "abc"] == [None, 1, None]
+        assert runs.cancelled["c"].is_set()
+        assert not runs.cancelled["a"].is_set()
+        engine.cancel("a")
+        assert runs.cancelled["a"].is_set()
+
+
+async def test_a_run_whose_cancel_stands_in_its_row_does_not_wait_either() -> None:
+    runs = Runs()
+    async with open_inline_engine(runs.perform, max_concurrent_runs=1) as engine:
+        submit(engine, "a")
+        await runs.until(lambda: runs.begun == ["a"])
+        row = msgspec.structs.replace(row_of("b"), cancel_requested_at=at(1))
+        engine.submit(row, reason=Reason.TAKEOVER)
+        await runs.until(lambda: "b" in runs.begun)
+        assert runs.cancelled["b"].is_set()
 
 
 async def test_a_run_that_breaks_takes_no_other_with_it() -> None:

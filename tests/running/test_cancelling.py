@@ -1,0 +1,219 @@
+"""Runs that are cancelled, and tries that begin again: what the journal and the row say of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from initializer.model.events import Reason, Started
+from initializer.model.progress import Status
+from initializer.projects.database import open_database
+from initializer.projects.projects import Projects
+from initializer.running import cancelling
+from initializer.running.ownership import OwnershipLost
+from initializer.steps.step import Outputs, Step, StepContext, StepError
+from running.stage import RUN, Stage, nothing, step_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with open_database(f"sqlite:///{tmp_path}/projects.db") as database:
+        yield Stage(tmp_path, Projects(database))
+
+
+class Failing:
+    """Fails until it is mended; counts how often each step ran."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.is_mended = False
+
+    def steps(self) -> list[Step]:
+        return [step_of("first", self.make), step_of("second", self.fail), step_of("third", nothing)]
+
+    async def make(self, context: StepContext) -> Outputs:
+        self.ran.append("first")
+        context.resource("repository", "made", "created")
+        return {"made": "yes"}
+
+    async def fail(self, context: StepContext) -> Outputs:
+        self.ran.append("second")
+        if not self.is_mended:
+            raise StepError("not yet")
+        return {"seen": context.outputs["made"]}
+
+
+async def begin_again(stage: Stage, reason: Reason) -> int:
+    row = await stage.row()
+    begun = await stage.projects.begin_again(RUN, seen_attempt=row.attempt, reason=reason)
+    assert begun is not None
+    return begun.attempt
+
+
+async def test_a_step_that_is_cancelled_ends_and_no_other_begins(stage: Stage) -> None:
+    cancelled, ended = asyncio.Event(), []
+
+    async def stand(context: StepContext) -> None:
+        context.log("standing")
+        cancelled.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            context.log("letting go")
+            ended.append(True)
+
+    await stage.run(step_of("first", stand), step_of("second", nothing), cancelled=cancelled)
+    row = await stage.row()
+    assert (row.status, row.error, ended) == (Status.CANCELLED, None, [True])
+    assert row.summary is not None
+    assert [(step.step, step.status) for step in row.summary.steps] == [("first", "cancelled")]
+    assert await stage.lines() == ["standing", "letting go"]
+
+
+async def test_a_run_that_is_cancelled_before_it_begins_runs_nothing(stage: Stage) -> None:
+    cancelled = asyncio.Event()
+    cancelled.set()
+    failing = Failing()
+    await stage.run(*failing.steps(), cancelled=cancelled)
+    assert (await stage.row()).status is Status.CANCELLED
+    assert failing.ran == []
+    assert await stage.types() == ["started", "cancelling", "saving", "cancelled"]
+
+
+async def test_a_step_that_fails_because_it_is_cancelled_was_cancelled(stage: Stage) -> None:
+    cancelled = asyncio.Event()
+
+    async def stand(context: StepContext) -> None:
+        cancelled.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise StepError("git was killed") from None
+
+    await stage.run(step_of("first", stand), cancelled=cancelled)
+    assert (await stage.row()).status is Status.CANCELLED
+
+
+async def test_a_cancel_that_comes_while_the_last_step_ends_changes_nothing(stage: Stage) -> None:
+    cancelled = asyncio.Event()
+
+    async def end(context: StepContext) -> Outputs:
+        cancelled.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return {"made": "all the same"}
+        return {}
+
+    await stage.run(step_of("first", end), cancelled=cancelled)
+    row = await stage.row()
+    assert row.status is Status.ACTIVE
+    assert row.summary is not None
+    assert row.summary.outputs == {"made": "all the same"}
+
+
+async def test_a_step_that_ignores_its_cancellation_is_left_behind_and_may_change_nothing_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancelling, "STEP_END_LIMIT_S", 0.05)
+    cancelled, over = asyncio.Event(), asyncio.Event()
+    refused: list[BaseException] = []
+
+    async def ignore(context: StepContext) -> None:
+        cancelled.set()
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                continue
+        try:
+            await context.before_change()
+        except OwnershipLost as lost:
+            refused.append(lost)
+        context.log("too late")
+
+    await stage.run(step_of("first", ignore), cancelled=cancelled)
+    assert (await stage.row()).status is Status.CANCELLED
+    left = list(cancelling._left_behind)
+    assert len(left) == 1
+    over.set()
+    await asyncio.wait(left)
+    assert len(refused) == 1
+    assert await stage.lines() == []
+    assert not cancelling._left_behind
+
+
+async def test_a_retry_runs_what_failed_and_what_follows_with_the_outputs_of_the_rest(
+    stage: Stage,
+) -> None:
+    failing = Failing()
+    await stage.run(*failing.steps())
+    failing.is_mended = True
+    await stage.run(*failing.steps(), attempt=await begin_again(stage, Reason.RETRY), reason=Reason.RETRY)
+    row = await stage.row()
+    assert failing.ran == ["first", "second", "second"]
+    assert row.summary is not None
+    assert row.summary.outputs == {"made": "yes", "seen": "yes"}
+    assert [step.kept for step in row.summary.steps] == [True, False, False]
+    assert (row.summary.reason, len(row.summary.previous_attempts)) == (Reason.RETRY, 1)
+    assert row.summary.previous_attempts[0].failed_step == "second"
+
+
+@pytest.mark.parametrize("reason", [Reason.RETRY, Reason.RESTART])
+@pytest.mark.parametrize("is_journal_gone", [False, True])
+async def test_a_try_whose_process_died_before_it_began_is_begun_by_the_takeover(
+    stage: Stage, reason: Reason, is_journal_gone: bool
+) -> None:
+    failing = Failing()
+    await stage.run(*failing.steps())
+    failing.is_mended = True
+    await begin_again(stage, reason)
+    if is_journal_gone:
+        (stage.folder / "journals" / f"{RUN}.jsonl").unlink()
+    assert await stage.projects.claim(RUN, seen_attempt=2) is not None
+    await stage.run(*failing.steps(), attempt=3, reason=Reason.TAKEOVER)
+    row = await stage.row()
+    assert row.status is Status.ACTIVE
+    first = ["first", "second"]
+    assert failing.ran == ([*first, "second"] if reason is Reason.RETRY else first + first)
+    begun = [event for event in await stage.events() if isinstance(event, Started)][-1]
+    assert (begun.id.partition("-")[0], begun.reason) == ("3", reason)
+    assert row.summary is not None
+    assert [it.name for it in row.summary.resources] == ["made"]
+
+
+async def test_a_takeover_of_a_try_that_had_begun_goes_on_with_it(stage: Stage) -> None:
+    failing = Failing()
+    await stage.run(*failing.steps())
+    attempt = await begin_again(stage, Reason.RESTART)
+    started = msgspec.structs.replace(
+        Started(
+            at=(await stage.row()).project.created_at,
+            reason=Reason.RESTART,
+            pipeline=stage.project.parameters.pipeline,
+        ),
+        id=f"{attempt}-{len(await stage.events()) + 1}",
+    )
+    await stage.journal.append(RUN, [started], expected_tail=(await stage.events())[-1].id)
+    await stage.projects.claim(RUN, seen_attempt=attempt)
+    failing.is_mended = True
+    await stage.run(*failing.steps(), attempt=attempt + 1, reason=Reason.TAKEOVER)
+    assert failing.ran == ["first", "second"] * 2
+    reasons = [event.reason for event in await stage.events() if isinstance(event, Started)]
+    assert reasons == [Reason.CREATED, Reason.RESTART, Reason.TAKEOVER]
+
+
+async def test_of_many_tries_the_last_ones_are_kept(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("initializer.model.summary.MAX_EARLIER_TRIES", 3)
+    failing = Failing()
+    await stage.run(*failing.steps())
+    for _ in range(5):
+        await stage.run(*failing.steps(), attempt=await begin_again(stage, Reason.RETRY), reason=Reason.RETRY)
+    row = await stage.row()
+    assert row.summary is not None
+    assert [it.attempt for it in row.summary.previous_attempts] == [3, 4, 5]
+    assert all(not it.previous_attempts for it in row.summary.previous_attempts)
