@@ -17,13 +17,13 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test test-sql bench screenshots lint format lock chromium fonts servers
+.PHONY: run test test-sql bench screenshots lint format lock chromium fonts servers strace
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
 	@exec $(BIN)/initializer serve
 
-test: $(DEVELOPING) chromium servers
+test: $(DEVELOPING) chromium servers strace
 	@$(BIN)/python -m pytest $(TESTS)
 
 # The queries of docs/sql.md with 100,000 rows on both databases; `make test` takes 4,000.
@@ -89,3 +89,9 @@ servers:
 	@{ command -v redis-server && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; }; } >/dev/null 2>&1 || { \
 		{ $(IS_ROOT); } || { echo "redis-server or PostgreSQL is not installed, and what needs them is not tested: sudo apt-get install redis-server postgresql" >&2; exit 0; }; \
 		echo "Installing redis-server and postgresql ..."; $(APT_INSTALL) redis-server postgresql >/dev/null; }
+
+# Shows a test that what survives a loss of power is synced; without it that test is skipped, loudly.
+strace:
+	@command -v strace >/dev/null || { \
+		{ $(IS_ROOT); } || { echo "strace is not installed, and what survives a loss of power is not tested: sudo apt-get install strace" >&2; exit 0; }; \
+		echo "Installing strace ..."; $(APT_INSTALL) strace >/dev/null; }

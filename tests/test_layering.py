@@ -18,9 +18,15 @@ SOURCES = sorted(
 MAY_IMPORT = {
     "initializer.errors": set(),
     "initializer.cancellation": set(),
+    "initializer.syncing": set(),
     "initializer.model": {"initializer.errors"},
     "initializer.redis_client": {"initializer.errors"},
-    "initializer.journal": {"initializer.errors", "initializer.model", "initializer.redis_client"},
+    "initializer.journal": {
+        "initializer.errors",
+        "initializer.model",
+        "initializer.redis_client",
+        "initializer.syncing",
+    },
     "initializer.projects": {"initializer.errors", "initializer.model"},
     "initializer.engines": {
         "initializer.errors",
@@ -29,7 +35,12 @@ MAY_IMPORT = {
         "initializer.projects",
         "initializer.cancellation",
     },
-    "initializer.forges": {"initializer.errors", "initializer.model", "initializer.processes"},
+    "initializer.forges": {
+        "initializer.errors",
+        "initializer.model",
+        "initializer.processes",
+        "initializer.syncing",
+    },
     "initializer.running": {
         "initializer.errors",
         "initializer.model",

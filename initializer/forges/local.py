@@ -19,6 +19,7 @@ from initializer.forges.git import Git
 from initializer.model.names import is_slug
 from initializer.model.parameters import Project
 from initializer.processes import run_program
+from initializer.syncing import sync, sync_tree
 
 __all__ = ["LocalForge", "is_repository", "repository_path"]
 
@@ -124,7 +125,9 @@ class LocalForge:
         new.mkdir(parents=True)
         try:
             await self._fill(new, mark, at, readme)
+            await asyncio.to_thread(sync_tree, new)  # git syncs what it commits, and no settings
             new.rename(path)  # fails where somebody was faster, as a repository is no empty folder
+            await asyncio.to_thread(sync, self._folder)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise

@@ -23,6 +23,7 @@ from initializer.journal.journal import (
 )
 from initializer.journal.signal import Signals
 from initializer.model.events import Event, EventId, decode_event, encode_event, index_of, is_final
+from initializer.syncing import sync
 
 __all__ = ["FileJournal"]
 
@@ -46,7 +47,7 @@ class FileJournal:
         try:
             self._append(run, events, expected_tail)
             if is_durable:
-                await asyncio.to_thread(_sync, self._path(run))
+                await asyncio.to_thread(self._sync, run)
         except OSError as error:
             raise JournalUnavailable(
                 f"the journal of run {run} cannot be written: {error.strerror}"
@@ -144,6 +145,10 @@ class FileJournal:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise JournalDamaged(f"the journal of run {run} is damaged: {error}") from error
 
+    def _sync(self, run: str) -> None:
+        sync(self._path(run))
+        sync(self._folder)  # that the file is there at all; costs nothing where it was there before
+
     def _unretired(self) -> list[str]:
         kept = {path.stem for path in self._folder.glob("*.jsonl")}
         return sorted(kept - {path.stem for path in self._folder.glob("*.expires")})
@@ -187,11 +192,3 @@ def _replace_text(path: Path, text: str) -> None:
     new = path.with_suffix(".new")
     new.write_text(text)
     new.replace(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,9 +19,9 @@ import pytest
 from harness.server import free_port
 from harness.waiting import wait_for
 
-__all__ = ["PostgresServer", "RedisServer", "open_postgres"]
+__all__ = ["PostgresServer", "RedisServer", "open_postgres", "strace_program"]
 
-DEBIAN_PACKAGES = {"redis-server": "redis-server", "initdb": "postgresql"}
+DEBIAN_PACKAGES = {"redis-server": "redis-server", "initdb": "postgresql", "strace": "strace"}
 _DEATH = ("setpriv", "--pdeathsig", "KILL")
 _DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 
@@ -29,6 +29,11 @@ _DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 def redis_program() -> str:
     """The redis-server program; skips the test, loudly, where there is none."""
     return _found("redis-server", shutil.which("redis-server"))
+
+
+def strace_program() -> str:
+    """The strace program; skips the test, loudly, where there is none."""
+    return _found("strace", shutil.which("strace"))
 
 
 def postgres_program(name: str) -> str:

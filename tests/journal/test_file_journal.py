@@ -209,10 +209,28 @@ async def test_what_is_to_survive_a_loss_of_power_is_synced_and_nothing_else_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(file_module, "_sync", synced.append)
+    monkeypatch.setattr(file_module, "sync", synced.append)
     journal = FileJournal(tmp_path)
     first, second = events(2)
     await journal.append(RUN, [first], expected_tail=None)
     assert synced == []
     await journal.append(RUN, [second], expected_tail=first.id, is_durable=True)
-    assert synced == [tmp_path / "a1.jsonl"]
+    assert synced == [tmp_path / "a1.jsonl", tmp_path]
+
+
+async def test_cut_off_at_any_byte_a_journal_reads_as_its_whole_lines_and_goes_on(tmp_path: Path) -> None:
+    """What a loss of power may leave of the lines behind the last sync: any beginning of them."""
+    kept, lost = events(2), events(2, first=3)
+    journal = FileJournal(tmp_path)
+    await journal.append(RUN, kept, expected_tail=None, is_durable=True)
+    synced = file_of(journal).stat().st_size
+    await journal.append(RUN, lost, expected_tail="1-2")
+    whole = file_of(journal).read_bytes()
+    for size in range(synced, len(whole) + 1):
+        file_of(journal).write_bytes(whole[:size])
+        left = [*kept, *lost][: whole[:size].count(b"\n")]
+        reopened = FileJournal(tmp_path)
+        assert await reopened.read(RUN) == left
+        rest = events(2, first=len(left) + 1)
+        await reopened.append(RUN, rest, expected_tail=left[-1].id)
+        assert await FileJournal(tmp_path).read(RUN) == [*left, *rest]
