@@ -8,7 +8,6 @@ import msgspec
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -32,7 +31,7 @@ from web.preview import preview_of
 from web.rendering import Rendering
 from web.room import RunView
 from web.runs import row_asked, view_of
-from web.security import MAX_BODY_BYTES, authorize, check_origin
+from web.security import BodyLimit, authorize, check_origin
 from web.state import services
 
 __all__ = ["Pages"]
@@ -58,7 +57,7 @@ class Pages:
 
     def routes(self) -> list[Route]:
         """Where they are served."""
-        limit = Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
+        limit = Middleware(BodyLimit)
         packed = [Middleware(GZipMiddleware, minimum_size=1000)]  # a page holds no secret
         return [
             Route("/", self.projects, middleware=packed),
