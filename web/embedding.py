@@ -1,5 +1,6 @@
 """What other pages show of a run: its panel and its summary as fragments, and a badge (docs/embedding.md)."""
 
+import re
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
@@ -18,6 +19,8 @@ __all__ = ["Embedding"]
 _FRESH = {"cache-control": "no-store", "vary": VARY}
 MIN_POLL_S, MAX_POLL_S = 1, 3600
 MAX_DIGITS = 4
+_LOCAL_ADDRESS = re.compile('(?<= )(?:href|hx-get|data-url)="(?=/)')
+"""What stands before an address of this server. Text holds no quotes: they are escaped."""
 
 
 class Embedding:
@@ -69,9 +72,10 @@ class Embedding:
         if interval_s and is_final:
             headers["hx-reswap"] = "outerHTML"  # what asked is gone, and with it its clock
         elif interval_s:
-            own = self._public_url if "origin" in request.headers else ""  # asked by a page of another origin
-            url = f"{own}{request.url.path}?{request.url.query}"
+            url = f"{request.url.path}?{request.url.query}"
             html = self._rendering.polling(html, url=url, interval_s=interval_s)
+        if "origin" in request.headers:  # asked by a page of another origin
+            html = _LOCAL_ADDRESS.sub(lambda found: found[0] + self._public_url, html)
         return HTMLResponse(html, headers=headers)
 
 

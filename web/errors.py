@@ -10,7 +10,7 @@ from starlette.types import ExceptionHandler
 
 from initializer.errors import InitializerError
 from initializer.journal.journal import JournalUnavailable
-from initializer.projects.database import DatabaseUnavailable
+from initializer.projects.database import DatabaseDamaged, DatabaseUnavailable
 from web.languages import VARY, language_of
 from web.rendering import Rendering
 from web.security import SECURITY_HEADERS
@@ -27,6 +27,11 @@ _SENTENCES = {
     HTTPStatus.METHOD_NOT_ALLOWED: N_("This address does not take such a request."),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: N_("The request is larger than this server takes."),
 }
+_UNAVAILABLE = N_("The server cannot answer right now; try again in a moment.")
+_DAMAGED = N_(
+    "The database of this server is damaged. As soon as its operator has put a sound copy in its place, "
+    "everything goes on by itself."
+)
 
 log = structlog.get_logger()
 
@@ -53,7 +58,7 @@ def error_handlers(rendering: Rendering) -> dict[type[Exception] | int, Exceptio
     async def unavailable(request: Request, error: Exception) -> Response:
         log.warning("request failed", path=request.url.path, error=str(error))
         status = next(status for fault, status in _STATUSES.items() if isinstance(error, fault))
-        return page(request, status, N_("The server cannot answer right now; try again in a moment."))
+        return page(request, status, _DAMAGED if isinstance(error, DatabaseDamaged) else _UNAVAILABLE)
 
     async def broken(request: Request, _error: Exception) -> Response:
         log.error("request broke", path=request.url.path)

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from initializer.errors import InitializerError
 
-__all__ = ["Database", "DatabaseUnavailable", "migrate", "open_database"]
+__all__ = ["Database", "DatabaseDamaged", "DatabaseUnavailable", "migrate", "open_database"]
 
 BUSY_TIMEOUT_S = 30
 COMMAND_TIMEOUT_S = 30
@@ -27,7 +27,15 @@ POOL_SIZE = 10
 DRAIN_LIMIT_S = 10
 WAL_RETRY_S = 0.05
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_FAULTS = (sqlite3.OperationalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_FAULTS = (sqlite3.DatabaseError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_MISTAKES = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.NotSupportedError,
+    asyncpg.IntegrityConstraintViolationError,
+)
+"""Of these, what was asked is at fault, and the database is not."""
 
 T = TypeVar("T")
 
@@ -36,12 +44,8 @@ class DatabaseUnavailable(InitializerError):
     """The database did not answer; trying again may help."""
 
 
-class _SqliteConnection(sqlite3.Connection):
-    """Sets what a pragma sent later would lose: `databases` opens a connection an operation."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.execute("PRAGMA foreign_keys=ON")
+class DatabaseDamaged(DatabaseUnavailable):
+    """The file holds no sound database any more. Once it does again, trying again helps."""
 
 
 class Database:
@@ -83,8 +87,11 @@ class Database:
         try:
             return await asyncio.shield(task)
         except _FAULTS as error:
-            if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+            if isinstance(error, _MISTAKES):
                 raise
+            if type(error) is sqlite3.DatabaseError:  # what SQLite says of a file that is damaged, and of no other
+                sentence = f"the database is damaged ({error}); put a sound copy in its place"
+                raise DatabaseDamaged(sentence) from error
             raise DatabaseUnavailable(f"the database did not answer: {error}") from error
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
@@ -100,7 +107,7 @@ async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterato
     `pool_size` is how many connections PostgreSQL is asked for at most; SQLite has one an operation.
     """
     if url.startswith("sqlite"):
-        options: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "factory": _SqliteConnection}
+        options: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S}
         await asyncio.to_thread(_keep_write_ahead_log, databases.DatabaseURL(url).database)
     else:
         options = {

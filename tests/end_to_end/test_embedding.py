@@ -76,6 +76,12 @@ def test_a_page_of_an_allowed_origin_shows_the_run_to_its_end_and_then_asks_no_m
     expect(page.locator("#step-push_template-head[data-state=running]")).to_have_count(0)
     expect(page.locator("#run[data-state=active] .sentence")).to_contain_text("The project is ready.")
     expect(page.locator("#clone-url")).to_have_text(f"{server.url}/git/embedded.git")
+    page.locator(".timeline summary").first.click()
+    page.get_by_role("link", name="All lines").first.wait_for()
+    addresses = page.locator("#run a").evaluate_all("links => links.map((link) => link.href)")
+    assert f"{server.url}/projects/{project}/log" in addresses
+    for address in addresses:
+        assert server.client.get(address).status_code == 200, address
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.wait_for_timeout(1_500)  # longer than it waits between two questions

@@ -26,7 +26,6 @@ from initializer.model.events import (
 )
 from initializer.model.progress import Status
 from initializer.model.summary import Summary
-from initializer.projects import database as database_module
 from initializer.projects.database import DatabaseUnavailable, open_database
 from initializer.projects.projects import ProjectRow, Projects
 from initializer.running import attempt as attempt_module
@@ -126,14 +125,15 @@ async def test_the_row_is_written_before_the_final_event(stage: Stage) -> None:
 
 async def test_a_run_costs_one_insert_and_one_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     statements: list[str] = []
+    connect = sqlite3.connect
 
-    class Traced(database_module._SqliteConnection):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.set_trace_callback(statements.append)
+    def connect_traced(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection = connect(*args, **kwargs)
+        connection.set_trace_callback(statements.append)
+        return connection
 
-    monkeypatch.setattr(database_module, "_SqliteConnection", Traced)
     async with open_database(f"sqlite:///{tmp_path}/projects.db") as database:
+        monkeypatch.setattr(sqlite3, "connect", connect_traced)
         stage = Stage(tmp_path, Projects(database))
         await stage.add(*two_steps())
         await stage.run(*two_steps())
