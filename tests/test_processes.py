@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.servers import strace_program
 from initializer.processes import CommandFailed, CommandTimedOut, Limits, open_child, run_program
 
 pytestmark = pytest.mark.anyio
@@ -212,3 +213,28 @@ async def test_kill_9_of_the_server_takes_the_child_and_its_children_along(tmp_p
     server.wait()
     await wait_until(lambda: not is_alive(pid_in(tmp_path / "pid")))
     await wait_until(lambda: not is_alive(pid_in(tmp_path / "grandchild")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="strace is a program of Linux")
+@pytest.mark.parametrize("runner", ["asyncio.run", "uvloop.run"])
+def test_each_descriptor_is_closed_once(tmp_path: Path, runner: str) -> None:
+    """Closed twice, it may be another file's by then: of a thread that opened one in between."""
+    code = f"""
+        import asyncio, os, uvloop
+        from pathlib import Path
+        from initializer.processes import run_program
+        async def main():
+            counts = []
+            for _ in range(3):
+                await run_program(["sh", "-c", "echo out; echo error >&2"], home=Path("{tmp_path}"))
+                await asyncio.sleep(0)
+                counts.append(len(os.listdir("/proc/self/fd")))
+            print(counts[1] == counts[2])
+        {runner}(main())
+    """
+    trace = tmp_path / "trace"
+    options = ["-f", "-qq", "-e", "trace=close", "-e", "status=failed", "-o", str(trace)]
+    program = [sys.executable, "-c", textwrap.dedent(code)]
+    ended = subprocess.run([strace_program(), *options, *program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "True\n"
+    assert "EBADF" not in trace.read_text()

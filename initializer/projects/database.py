@@ -89,7 +89,7 @@ class Database:
         except _FAULTS as error:
             if isinstance(error, _MISTAKES):
                 raise
-            if type(error) is sqlite3.DatabaseError:  # what SQLite says of a file that is damaged, and of no other
+            if type(error) is sqlite3.DatabaseError:  # itself: what is said of a damaged file alone
                 sentence = f"the database is damaged ({error}); put a sound copy in its place"
                 raise DatabaseDamaged(sentence) from error
             raise DatabaseUnavailable(f"the database did not answer: {error}") from error
