@@ -1,4 +1,4 @@
-"""What others wrote stands here as they published it: the checksums are those of the README beside it."""
+"""What others wrote is what they published: vendored files and locked packages, by their checksums."""
 
 import hashlib
 import re
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-VENDOR = Path(__file__).parents[1] / "static" / "vendor"
+ROOT = Path(__file__).parents[1]
+VENDOR = ROOT / "static" / "vendor"
 ROW = re.compile(
     r"^\| (?P<file>\S+\.js) \|.*\| (?P<version>[\d.]+) \|.*\| (?P<sum>[0-9a-f]{64}) \|$", re.MULTILINE
 )
@@ -23,3 +24,13 @@ def test_every_listed_script_is_there_with_a_licence() -> None:
     assert LISTED
     assert all((VENDOR / name).is_file() for name in LISTED)
     assert list(VENDOR.glob("*LICENSE*"))
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_every_locked_package_has_hashes_and_no_address(name: str) -> None:
+    packages = (ROOT / name).read_text().replace("\\\n", "").splitlines()
+    assert packages
+    assert [
+        line for line in packages if not re.match(r"[\w.-]+(\[[\w,-]+\])?==\S+ .*--hash=sha256:", line)
+    ] == []
+    assert not [line for line in packages if re.search("https?:|index-url|find-links", line)]

@@ -53,6 +53,22 @@ async def test_a_commit_made_twice_has_one_hash_and_the_projects_identity(
 
 
 @pytest.mark.anyio
+async def test_git_asks_nobody_and_sees_nothing_of_the_servers_user(
+    origin: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/root")
+    monkeypatch.setenv("GIT_DIR", "/elsewhere")
+    monkeypatch.setenv("GIT_ASKPASS", "/bin/askpass")
+    told = await origin("-c", "alias.told=!env", "told")
+    environment = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+    assert environment["GIT_TERMINAL_PROMPT"] == "0"
+    assert environment["HOME"] == str(tmp_path)
+    assert environment["GIT_AUTHOR_NAME"] == IDENTITY
+    assert environment.get("GIT_DIR", ".") != "/elsewhere"
+    assert "GIT_ASKPASS" not in environment
+
+
+@pytest.mark.anyio
 async def test_trailers_are_read_back_and_what_has_none_shows_none(origin: Git, tmp_path: Path) -> None:
     git = await clone_of(origin, tmp_path / "clone")
     assert await git.commits(*TRAILERS) == []

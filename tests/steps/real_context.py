@@ -64,6 +64,7 @@ class RealContext:
         self.lines: list[str] = []
         self.changes = 0
         self.commands: list[str] = []
+        self.limited: dict[str, Limits] = {}
         self.refuse_change: Exception | None = None
         self.interrupt_after: int | None = None
         self._home = folder / "home"
@@ -117,6 +118,8 @@ class RealContext:
             on_line=take,
         )
         self.commands.append(" ".join(command[:2]))
+        if limits:
+            self.limited[" ".join(command)] = limits
         if len(self.commands) == self.interrupt_after:
             raise Interrupted
         return output

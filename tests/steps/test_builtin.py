@@ -190,6 +190,16 @@ async def test_undo_of_all_steps_leaves_only_what_others_made(
     await other.perform(step_named("finalize"))
 
 
+async def test_the_code_of_a_template_runs_with_limits(tmp_path: Path) -> None:
+    project = make_project(template="python-service")
+    context = RealContext(project, LocalForge(tmp_path / "forge", URL), tmp_path / "run")
+    for step in BUILTIN_STEPS:
+        await context.perform(step)
+    assert len(context.limited) == 2, context.limited.keys()  # Copier, and the template's own tests
+    for limits in context.limited.values():
+        assert None not in (limits.memory_bytes, limits.cpu_s, limits.file_bytes)
+
+
 async def test_each_step_tells_substeps_and_lines_and_the_changing_ones_name_what_they_make(
     tmp_path: Path,
 ) -> None:
