@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from web.assets import folder_of
-from web.sentences import PATTERNS
+from web.sentences import PATTERNS, SENTENCES
 
 __all__ = [
     "VARY",
@@ -79,8 +79,9 @@ class Catalog(gettext.NullTranslations):
             return self.gettext(text)
         for pattern, message in self._patterns:
             if message in self.messages and (found := pattern.fullmatch(text)):
-                values = {name: self.sentence(value) for name, value in found.groupdict().items()}
-                return self.gettext(message) % values
+                values = found.groupdict()
+                said = {name: self.sentence(values[name]) for name in SENTENCES & values.keys()}
+                return self.gettext(message) % (values | said)
         return text
 
 
@@ -195,8 +196,8 @@ def _ranges(accepted: str) -> Iterator[tuple[str, float]]:
 
 
 def _pattern(message: str) -> re.Pattern[str]:
-    """What a message looks like with anything in its places."""
+    """What a message looks like with anything in its places, as little as can be in the first ones."""
     parts = re.split(r"%\((\w+)\)s", message)
     return re.compile(
-        "".join(f"(?P<{part}>.+)" if at % 2 else re.escape(part) for at, part in enumerate(parts)), re.DOTALL
+        "".join(f"(?P<{part}>.+?)" if at % 2 else re.escape(part) for at, part in enumerate(parts)), re.DOTALL
     )

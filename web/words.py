@@ -70,12 +70,13 @@ class Words:
         if progress.is_saving:
             return self.tell("Saving the summary")
         if progress.status.is_final:
-            return progress.error or self.word(progress.status)
+            return self.say(progress.error) or self.word(progress.status)
         step = progress.current
         if step is None:
             return self.tell("Going on")
         title = self.say(step.spec.title)
-        return self.tell("%(step)s: %(message)s", step=title, message=step.message) if step.message else title
+        message = self.say(step.message)
+        return self.tell("%(step)s: %(message)s", step=title, message=message) if message else title
 
     def said(self, progress: Progress) -> str:
         """What is spoken of a run: which step it has come to, and no more."""

@@ -1,5 +1,6 @@
 """Step 1: an empty repository on the forge, which carries the project's mark."""
 
+from initializer.forges.forge import RepositoryTaken
 from initializer.steps.step import Outputs, Step, StepContext
 
 __all__ = ["CreateRepo"]
@@ -22,7 +23,11 @@ class CreateRepo(Step):
             context.resource("repository", slug, "planned", url=url)
             context.progress(30, f"Creating the repository {slug}", substep=("Creating", 0))
             await context.before_change()
-            is_new = await context.forge.create_repository(context.project)
+            try:
+                is_new = await context.forge.create_repository(context.project)
+            except RepositoryTaken:
+                context.resource("repository", slug, "removed")  # the claim: it is somebody else's
+                raise
         context.resource("repository", slug, "created" if is_new else "adopted", url=url)
         found = "Created" if is_new else "Found its own"
         context.log(f"{found} repository {slug} on the forge {context.forge.name}")

@@ -19,12 +19,12 @@ def held_server(start_server: StartServer, gate: Gate) -> ServerProcess:
 
 
 def own_words(page: Page) -> str:
-    """What a page says itself, without what the run said."""
+    """What a page says: all but log lines, names, and what is typed into a terminal."""
     return str(
         page.evaluate(
             """() => { const copy = document.querySelector("main").cloneNode(true);
-            const run = ".log, .message, .substep, .now-line, code, pre, .resources a";
-            copy.querySelectorAll(run).forEach((element) => element.remove());
+            const names = ".log, code, pre, .resources a";
+            copy.querySelectorAll(names).forEach((element) => element.remove());
             return copy.textContent; }"""
         )
     )
@@ -55,6 +55,9 @@ def test_a_project_is_created_in_chinese_and_watched_to_its_end(
     expect(page.locator(".badge")).to_have_text("初始化中")
     expect(page.locator('.step-head[data-state="running"] .step-title')).to_contain_text("配置 GitOps")
     expect(page.locator("#spoken")).to_have_text("第 4 步，共 6 步：配置 GitOps")
+    expect(page.locator(".now-line")).to_have_text(re.compile("配置 GitOps：正在"))
+    expect(page.locator('.step-head[data-state="running"] .substep')).to_have_text(re.compile("查找|获取"))
+    assert ENGLISH_SENTENCE.findall(own_words(page)) == []
     english = visitors.open(page.url, locale="en-GB")
     expect(english.locator(".badge")).to_have_text("Initialising")
     mark(page)
@@ -64,6 +67,20 @@ def test_a_project_is_created_in_chinese_and_watched_to_its_end(
     assert not was_reloaded(page)
     expect(page).to_have_title("就绪 · 商店 Shop")
     assert ENGLISH_SENTENCE.findall(own_words(page)) == []
+
+
+def test_why_a_run_failed_is_told_in_chinese(server: ServerProcess, visitors: Visitors) -> None:
+    (server.data / "repositories" / "taken.git").mkdir(parents=True)
+    project = server.create("Taken")
+    server.wait_for_end(project, status="failed")
+    page = visitors.open(f"{server.url}/projects/{project}", locale="zh-CN")
+    why = "“创建仓库”失败：已有名为 taken 的仓库，且并非由此项目创建，请换一个名称"
+    expect(page.locator(".error")).to_have_text(why)
+    expect(page.locator(".resources")).to_have_count(0)  # it is somebody else's
+    assert ENGLISH_SENTENCE.findall(own_words(page)) == []
+    page.goto(server.url)
+    expect(page.locator(".project-error")).to_have_text(why)
+    assert server.row(project)["initialization_error"].startswith("Create repository failed: a repository")
 
 
 def test_times_and_the_lost_connection_are_told_in_chinese(

@@ -1,6 +1,9 @@
 """English and Chinese: which one is answered in, and that nothing is left out."""
 
+import ast
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -9,13 +12,19 @@ from messages import all_messages
 
 from harness.forms import filled_form
 from harness.server import ServerProcess
-from initializer.catalog.catalog import load_catalog
+from initializer.catalog.catalog import TemplateUnknown, load_catalog
 from initializer.creation import Creation, ProjectRequest
+from initializer.forges.forge import RepositoryTaken
 from initializer.model.names import RESERVED_SLUGS
+from initializer.model.text import MAX_SENTENCE_CHARACTERS
+from initializer.processes import CommandFailed, CommandTimedOut
 from initializer.projects.projects import SlugTaken
+from initializer.running.outcome import unexpected
+from initializer.running.runner import WorkerStopped
 from web.assets import folder_of
 from web.languages import Language, catalog_of, negotiate, read_po
 
+ROOT = Path(__file__).parents[2]
 CHINESE = catalog_of(Language.CHINESE)
 PLACE = re.compile(r"%\(\w+\)s|%%|\{\}|</?\w+[^>]*>")
 
@@ -83,6 +92,75 @@ def test_whatever_is_wrong_with_a_form_is_said_in_chinese() -> None:
         "名称要求：1 到 63 个字符，至少包含一个字母（含汉字）或数字。"
     )
     assert CHINESE.sentence(SlugTaken("%(slug)s").sentence) == "已有名为 %(slug)s 的项目，请换一个名称。"
+
+
+def literals_said() -> Iterator[str]:
+    """What steps and forges say of their progress and failures, by their source; values are `X7`."""
+    for path in [*(ROOT / "initializer/steps").glob("*.py"), *(ROOT / "initializer/forges").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = (
+                getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+            )
+            if name not in ("progress", "StepError", "ForgeError"):
+                continue
+            substeps = [word.value.elts[0] for word in node.keywords if word.arg == "substep"]  # type: ignore[attr-defined, union-attr]
+            for said in [*node.args, *substeps]:  # type: ignore[attr-defined]
+                if isinstance(said, ast.Constant) and isinstance(said.value, str):
+                    yield said.value
+                elif isinstance(said, ast.JoinedStr):
+                    parts = (getattr(part, "value", "") for part in said.values)
+                    yield "".join(part if isinstance(part, str) else "X7" for part in parts)
+
+
+def test_whatever_the_built_in_steps_say_is_said_in_chinese() -> None:
+    put_together = {"X7: X7", "X7 in the manifests of X7: X7"}
+    said = set(literals_said())
+    assert len(said) > 30
+    assert put_together <= said
+    git = ("git", "push")
+    said |= {
+        "Adding files: X7",
+        "Adding manifests: X7",
+        "1 problem in the manifests of the repository: X7",
+        "4 problems in the manifests of the GitOps repository: X7",
+        unexpected(ValueError(), "X7"),
+        *map(
+            str,
+            [
+                RepositoryTaken("x7"),
+                TemplateUnknown("x7"),
+                WorkerStopped("the worker stopped three times here"),
+            ],
+        ),
+        *map(str, [CommandFailed(git, 1, ["x"]), CommandFailed(git, 1, []), CommandFailed(git, -9, ["x"])]),
+        *map(str, [CommandFailed(git, -9, []), CommandTimedOut(git, 5, [])]),
+    }
+    left = [text for text in said - put_together if not re.search("[\u4e00-\u9fff]", CHINESE.sentence(text))]
+    assert left == []
+
+
+def test_names_within_a_sentence_are_nobodys_words() -> None:
+    assert CHINESE.sentence("failed") == "失败"
+    for name in ("failed", "repository", "Tests", "the repository", "%(name)s", "100%"):
+        assert f" {name} " in CHINESE.sentence(f"Looking for a repository named {name}")
+    told = CHINESE.sentence(
+        "Verify failed: the template's own tests failed: python ended with exit status 1: no"
+    )
+    assert told == "“校验”失败：模板自带的测试未通过：python 以退出状态 1 结束：no"
+    told = CHINESE.sentence("Verify failed: 3 problems in the manifests of the GitOps repository: a; b")
+    assert told == "“校验”失败：GitOps 仓库的清单有 3 个问题：a; b"
+    assert CHINESE.sentence("the gitops projects/x, which this run made, is gone").startswith(
+        "此次运行创建的GitOps"
+    )
+    assert CHINESE.sentence("What a step of somebody else says") == "What a step of somebody else says"
+
+
+@pytest.mark.parametrize("text", ["the " * 125, "x failed: " * 50, "a lacks b has other text in c" * 17])
+def test_no_text_takes_long_to_be_looked_for(text: str) -> None:
+    since = time.process_time()
+    for _ in range(100):
+        CHINESE.sentence(text[:MAX_SENTENCE_CHARACTERS])
+    assert time.process_time() - since < 2
 
 
 def test_templates_hold_no_words_that_are_not_messages() -> None:
