@@ -142,15 +142,8 @@ class Rendering:
             title = self.title(row.project, row.status, view.progress.percent)
             values = {**self._panel_values(row.project, view), "row": row, "tries": row.tries}
         usual = self.words.range(*usual_ms) if usual_ms and view else ""
-        return self.render(
-            "pages/project.html",
-            **values,
-            title=title,
-            is_live=view is not None,
-            usual=usual,
-            actions=offered,
-            problem="",
-        )
+        values |= {"title": title, "is_live": view is not None, "usual": usual, "usual_ms": usual_ms}
+        return self.render("pages/project.html", **values, actions=offered, problem="")
 
     def last_frame(self, row: ProjectRow) -> str:
         """The frame that ends a page: the summary instead of the panel, and no connection any more."""

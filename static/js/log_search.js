@@ -5,7 +5,10 @@
   const searched = () => hits()?.dataset.query ?? "";
   const links = () => [...(hits()?.querySelectorAll("ol a") ?? [])];
 
+  let current = ""; // the hit that one stands on, as the hash of its link
+
   const go = (link) => {
+    current = link.hash;
     for (const each of links()) each.removeAttribute("aria-current");
     link.setAttribute("aria-current", "true");
     link.scrollIntoView({ block: "nearest" });
@@ -26,6 +29,7 @@
     event.preventDefault();
     go(link);
   });
+  document.addEventListener("input", ({ target }) => { if (target.id === "log-query") current = ""; });
   document.addEventListener("keydown", (event) => {
     if (event.target.id !== "log-query" || event.key !== "Enter" || !links().length || input().value !== searched()) return;
     event.preventDefault();
@@ -51,7 +55,23 @@
     CSS.highlights.set("log-hit", new Highlight(...ranges));
   };
   document.addEventListener("log:rows", paint);
+
+  // As long as lines come in, what was asked for is asked for again, and the hit that one stands on stays marked.
+  const AGAIN_MS = 2_000;
+  let known = 0, timer = null;
+  const lines = () => [...document.querySelectorAll(".log-count")].reduce((sum, count) => sum + Number(count.dataset.lines), 0);
+  const again = () => {
+    timer = null;
+    const form = input()?.form;
+    if (!form || !searched() || input().value !== searched() || lines() === known) return;
+    known = lines();
+    htmx.trigger(form, "submit");
+  };
+  document.addEventListener("log:rows", () => {
+    if (searched() && lines() !== known) timer ??= setTimeout(again, AGAIN_MS);
+  });
   document.addEventListener("htmx:after:swap", () => {
     for (const button of document.querySelectorAll("[data-log-hit]")) button.hidden = false;
+    for (const link of links()) if (link.hash === current) link.setAttribute("aria-current", "true");
   });
 })();

@@ -13,6 +13,20 @@ SPOKEN = """() => {
   new MutationObserver(() => spoken.push(document.getElementById("spoken")?.textContent))
     .observe(document.getElementById("spoken"), { childList: true, characterData: true, subtree: true });
 }"""
+TIMES_LEFT = (
+    ((40, 70), 0.2, "usually 39\u201370 s left"),
+    ((40, 70), 36.2, "usually 3\u201334 s left"),
+    ((40, 70), 39.1, "usually up to 31 s left"),
+    ((40, 70), 90, "longer than usual"),
+    ((150, 400), 0, "usually 2\u20137 min left"),
+    ((150, 400), 200, "usually up to 4 min left"),
+    ((150, 400), 300, "usually up to 100 s left"),
+)
+"""Seconds between which such runs take, seconds that this one has taken, what is told."""
+SET_TIMES = """([low, high, elapsed]) => {
+  Object.assign(document.getElementById("usual").dataset, { lowMs: 1000 * low, highMs: 1000 * high });
+  document.querySelector("#run-header [data-elapsed-ms]").dataset.elapsedMs = 1000 * elapsed;
+}"""
 RECORD_FOCUS = (
     "() => { window.focused = []; document.addEventListener('focusin', (e) => focused.push(e.target.id)); }"
 )
@@ -45,6 +59,16 @@ def test_the_page_says_who_started_the_run_when_and_how_long_such_runs_take(
     origin = page.locator(".origin")
     expect(origin).to_contain_text("by local")
     expect(origin).to_contain_text("usually takes")
+    usual_ms = [int(origin.locator(".usual").get_attribute(f"data-{end}-ms") or 0) for end in ("low", "high")]
+    assert 0 < usual_ms[0] <= usual_ms[1] < 60_000
+    expect(page.locator("#run-header .left")).to_have_text("longer than usual")  # it is held
+    for usual_s, elapsed_s, told in TIMES_LEFT:
+        page.evaluate(SET_TIMES, [*usual_s, elapsed_s])
+        expect(page.locator("#run-header .left")).to_have_text(told)
+    chinese = visitors.open(page.url, locale="zh-CN")
+    expect(chinese.locator("#run-header .left")).to_have_text("比平时更久")
+    chinese.evaluate(SET_TIMES, [40, 70, 36.2])
+    expect(chinese.locator("#run-header .left")).to_have_text("通常还需 3\u201334 秒")
     assert "GMT+9" in (origin.locator("time").get_attribute("title") or "")
     expect(origin.locator("time")).to_have_text("now")
     other = server.create("Other template", template="static-site")

@@ -12,6 +12,7 @@
       if (each.dataset.elapsedMs !== undefined) {
         each.dataset.elapsedMs = each.textContent = "0";
       }
+      if (each.dataset.left !== undefined) each.textContent = ""; // from past runs, by a script
       each.removeAttribute("open");
       each.removeAttribute("data-htmx-powered");
       if (each.matches("button")) each.removeAttribute("hidden"); // shown where there is a script for it
