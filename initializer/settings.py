@@ -37,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     journal_retention_days: int = 7
     trust_network: bool = False
     embed_origins: tuple[str, ...] = ()
+    frames_per_second: int = 30
+    compress_frames: bool = False
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -174,4 +176,6 @@ _PARSERS: dict[str, Callable[[str, str], object]] = {
     "journal_retention_days": _whole(1, 3650),
     "trust_network": _flag,
     "embed_origins": _origins,
+    "frames_per_second": _whole(0, 1000),
+    "compress_frames": _flag,
 }

@@ -68,6 +68,7 @@ def create_app(settings: Settings) -> Starlette:
                 projects=running.projects,
                 engine=running.engine,
                 rendering=rendering,
+                frames_per_second=settings.frames_per_second,
             ) as hub,
         ):
             creation = Creation(

@@ -1,8 +1,14 @@
-"""The hub: a room for each run that somebody watches, one reader of its journal, any number of viewers."""
+"""The hub: a room for each run that somebody watches, one reader of its journal, any number of viewers.
+
+Where the server takes finished frames (`shared_frames.py`), the reader of a room writes them to all of its
+viewers itself, the same bytes, and no task is woken. Elsewhere each viewer's task asks for the next one.
+"""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 import structlog
 
@@ -15,17 +21,29 @@ from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
 from web.languages import Language
 from web.rendering import Rendering
-from web.room import Room, RunView, Viewer
+from web.room import Outlet, Room, RunView, Viewer
+from web.shared_frames import encode_text
 
-__all__ = ["Hub", "WatchBroken", "open_hub"]
+__all__ = ["HEARTBEAT", "Hub", "WatchBroken", "open_hub"]
 
-TICK_S = 1 / 30
+FRAMES_PER_SECOND = 30
 """A room shows the first event at once, then changes at most this often."""
+HEARTBEAT = "{}"
+"""A message that htmx takes for data: it swaps nothing."""
+HEARTBEAT_S = 5
+"""How often a viewer hears something. A page that heard nothing for 15 s (`live.js`) connects anew."""
+STUCK_LIMIT_S = 15
+"""How long a viewer that takes nothing may miss what is due; then it is sent away."""
+LOOK_FOR_STUCK_S = 1
+BEATS = 500
+"""How many heartbeats are written before the event loop gets its turn: a millisecond or two."""
 ROW_CHECK_S = 5
 """How often the rows of all watched runs are read: a final row ends its page, whatever the journal says."""
 RETRY_S = 1
 FOLD_EVENTS = 1000
 """How many events of a long journal are folded before the event loop gets its turn: some milliseconds."""
+
+NORMAL, TRY_AGAIN = 1000, 1013
 
 log = structlog.get_logger()
 
@@ -44,14 +62,17 @@ class Hub:
         projects: Projects,
         engine: Engine,
         rendering: Rendering,
+        frames_per_second: int,
         group: asyncio.TaskGroup,
     ) -> None:
+        self._tick_s = 1 / frames_per_second if frames_per_second else 0
         self._journal = journal
         self._projects = projects
         self._engine = engine
         self._rendering = rendering
         self._group = group
         self._rooms: dict[str, _OpenRoom] = {}
+        self._delivering: dict[Outlet, Viewer] = {}
 
     @asynccontextmanager
     async def join(
@@ -61,6 +82,36 @@ class Hub:
 
         The iterator raises `WatchBroken` where the room's reader broke off.
         """
+        async with self._watching(row) as opened:
+            viewer = opened.room.attach(after=after, language=language)
+            try:
+                yield self._frames(opened, viewer)
+            finally:
+                opened.room.detach(viewer)
+
+    @asynccontextmanager
+    async def deliver(
+        self, row: ProjectRow, outlet: Outlet, *, after: EventId, language: Language = Language.ENGLISH
+    ) -> AsyncIterator[None]:
+        """Have what comes behind event `after` written to an outlet, and between it a heartbeat.
+
+        It is closed with 1000 after the last frame, and with 1013 where the room's reader broke off or where
+        it takes nothing for long.
+        """
+        async with self._watching(row) as opened:
+            viewer = opened.room.attach(after=after, language=language, outlet=outlet)
+            self._delivering[outlet] = viewer
+            outlet.on_drained = partial(self._catch_up, opened, viewer, outlet)
+            try:
+                self._catch_up(opened, viewer, outlet)
+                yield
+            finally:
+                del self._delivering[outlet]
+                opened.room.detach(viewer)
+
+    @asynccontextmanager
+    async def _watching(self, row: ProjectRow) -> AsyncIterator["_OpenRoom"]:
+        """The run's room, once it has been read for the first time."""
         run = row.project.id
         opened = self._rooms.get(run)
         if opened is None:
@@ -69,11 +120,7 @@ class Hub:
         opened.joining += 1
         try:
             await opened.is_read.wait()
-            viewer = opened.room.attach(after=after, language=language)
-            try:
-                yield self._frames(opened, viewer)
-            finally:
-                opened.room.detach(viewer)
+            yield opened
         finally:
             opened.joining -= 1
             if not opened.joining:
@@ -112,8 +159,28 @@ class Hub:
         async for _ in self._engine.follow_positions():
             for run, opened in self._rooms.items():
                 opened.room.move(self._engine.position(run))
-                opened.room.tick()
-            await asyncio.sleep(TICK_S)
+                self._show(opened)
+            await asyncio.sleep(self._tick_s)
+
+    async def beat(self) -> None:
+        """Say to all outlets that the server lives, in an even beat, for ever."""
+        frame = encode_text(HEARTBEAT)
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            for number, outlet in enumerate(list(self._delivering)):
+                if not outlet.is_full:
+                    outlet.write(frame)
+                if number % BEATS == BEATS - 1:
+                    await asyncio.sleep(0)
+
+    async def send_stuck_away(self) -> None:
+        """Close outlets that take nothing for long, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_FOR_STUCK_S)
+            limit_s = time.monotonic() - STUCK_LIMIT_S
+            for outlet, viewer in list(self._delivering.items()):
+                if viewer.behind_since_s < limit_s:
+                    outlet.close(TRY_AGAIN)
 
     def _new_room(self, row: ProjectRow) -> Room:
         progress = Progress.waiting(row.project.parameters.pipeline)
@@ -129,14 +196,18 @@ class Hub:
         try:
             async with aclosing(self._journal.follow(run)) as following:
                 async for events in following:
-                    for start in range(0, len(events), FOLD_EVENTS):
-                        opened.room.receive(events[start : start + FOLD_EVENTS])
-                        await asyncio.sleep(0)
-                    opened.room.tick()
+                    size = FOLD_EVENTS if self._tick_s or not opened.is_read.is_set() else 1
+                    for start in range(0, len(events), size):
+                        if start and start % FOLD_EVENTS == 0:
+                            await asyncio.sleep(0)
+                        opened.room.receive(events[start : start + size])
+                        if size == 1:
+                            self._show(opened)
+                    self._show(opened)
                     opened.is_read.set()
                     if opened.room.progress.status.is_final:
                         break
-                    await asyncio.sleep(TICK_S)
+                    await asyncio.sleep(self._tick_s)
             await self._end(run, opened)
         except (JournalUnavailable, JournalRewritten) as error:
             log.warning("viewers sent away", project=run, error=str(error))
@@ -165,6 +236,7 @@ class Hub:
             if row is None or not row.status.is_final or opened.room.is_over:
                 return
             opened.room.end({each: self._rendering.speaking(each).last_frame(row) for each in Language})
+            self._show(opened)
         self._forget(run, opened)
 
     def _break_off(self, run: str, opened: "_OpenRoom") -> None:
@@ -173,11 +245,34 @@ class Hub:
         opened.is_broken = True
         opened.is_read.set()
         opened.room.wake()
+        for viewer in opened.room.viewers:
+            if viewer.outlet is not None:
+                viewer.outlet.close(TRY_AGAIN)
 
     def _forget(self, run: str, opened: "_OpenRoom") -> None:
         """Whoever comes next gets a new room."""
         if self._rooms.get(run) is opened:
             del self._rooms[run]
+
+    def _show(self, opened: "_OpenRoom") -> None:
+        """Show what has come, and write it to whoever takes it."""
+        opened.room.tick()
+        for frame, outlets in opened.room.due(time.monotonic()):
+            encoded = opened.encode(frame)
+            for outlet in outlets:
+                outlet.write(encoded)
+            if opened.room.is_over:
+                for outlet in outlets:
+                    outlet.close(NORMAL)
+
+    def _catch_up(self, opened: "_OpenRoom", viewer: Viewer, outlet: Outlet) -> None:
+        """Write what a viewer misses that has just come, or drained."""
+        if opened.is_broken:
+            outlet.close(TRY_AGAIN)
+        elif (frame := opened.room.catch_up(viewer)) is not None:
+            outlet.write(opened.encode(frame))
+            if opened.room.is_over:
+                outlet.close(NORMAL)
 
     async def _frames(self, opened: "_OpenRoom", viewer: Viewer) -> AsyncIterator[str]:
         while True:
@@ -202,16 +297,39 @@ class _OpenRoom:
         self.joining = 0
         self.is_read = asyncio.Event()
         self.is_broken = False
+        self._encoded = ("", b"")
+
+    def encode(self, frame: str) -> bytes:
+        """A message as one WebSocket frame, encoded once for all that get it one after the other."""
+        if frame is not self._encoded[0]:
+            self._encoded = frame, encode_text(frame)
+        return self._encoded[1]
 
 
 @asynccontextmanager
 async def open_hub(
-    *, journal: Journal, projects: Projects, engine: Engine, rendering: Rendering
+    *,
+    journal: Journal,
+    projects: Projects,
+    engine: Engine,
+    rendering: Rendering,
+    frames_per_second: int = FRAMES_PER_SECOND,
 ) -> AsyncIterator[Hub]:
-    """A hub at work; on exit all of its readers end."""
+    """A hub at work; on exit all of its readers end.
+
+    With 0 `frames_per_second`, each event gets a frame.
+    """
     async with asyncio.TaskGroup() as group:
-        hub = Hub(journal=journal, projects=projects, engine=engine, rendering=rendering, group=group)
-        keepers = [group.create_task(hub.check_rows()), group.create_task(hub.follow_positions())]
+        hub = Hub(
+            journal=journal,
+            projects=projects,
+            engine=engine,
+            rendering=rendering,
+            frames_per_second=frames_per_second,
+            group=group,
+        )
+        tasks = (hub.check_rows(), hub.follow_positions(), hub.beat(), hub.send_stuck_away())
+        keepers = [group.create_task(task) for task in tasks]
         try:
             yield hub
         finally:

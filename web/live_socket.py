@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import NoReturn
 
 import structlog
 from starlette.requests import HTTPConnection
@@ -12,19 +13,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from initializer.access import Action, allowed
 from initializer.model.events import EventId
 from initializer.projects.database import DatabaseUnavailable
-from web.hub import WatchBroken
+from web.hub import HEARTBEAT, HEARTBEAT_S, STUCK_LIMIT_S, WatchBroken
 from web.languages import language_of
 from web.rendering import Rendering
 from web.security import is_own_origin, viewer_of
+from web.shared_frames import encode_text, outlet_of
 from web.state import services
 
 __all__ = ["LiveSocket", "shown_event"]
 
 NORMAL, FORBIDDEN, NOT_FOUND, TRY_AGAIN = 1000, 4403, 4404, 1013
-HEARTBEAT_S = 5
-"""How often a viewer hears something. A page that heard nothing for 15 s (`live.js`) connects anew."""
-HEARTBEAT = "{}"
-"""A message that htmx takes for data: it swaps nothing."""
 
 _EVENT_ID = re.compile(r"[0-9]{1,9}-[0-9]{1,16}")
 
@@ -40,8 +38,10 @@ class LiveSocket:
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one viewer until the run ends or the viewer leaves."""
         await websocket.accept()
-        with suppress(WebSocketDisconnect):
-            await websocket.close(await self._serve(websocket))
+        with suppress(WebSocketDisconnect, TimeoutError):  # gone, or stuck
+            code = await self._serve(websocket)
+            async with asyncio.timeout(STUCK_LIMIT_S):
+                await websocket.close(code)
 
     async def _serve(self, websocket: WebSocket) -> int:
         """Send all there is; gives the code to close with."""
@@ -59,9 +59,14 @@ class LiveSocket:
         if row.status.is_final:
             await websocket.send_text(self._rendering.speaking(language_of(websocket)).last_frame(row))
             return NORMAL
+        hub, after, language = services(websocket).hub, shown_event(websocket), language_of(websocket)
+        outlet = outlet_of(websocket)
+        if outlet is not None:
+            outlet.write(encode_text(HEARTBEAT))  # so that the page knows at once that it is through
+            async with hub.deliver(row, outlet, after=after, language=language):
+                await _until_gone(websocket)
         try:
-            hub, language = services(websocket).hub, language_of(websocket)
-            async with hub.join(row, after=shown_event(websocket), language=language) as frames:
+            async with hub.join(row, after=after, language=language) as frames:
                 await _send_until_gone(websocket, frames)
         except WatchBroken:
             return TRY_AGAIN
@@ -83,17 +88,23 @@ async def _send_until_gone(websocket: WebSocket, frames: AsyncIterator[str]) -> 
 
 async def _send_all(websocket: WebSocket, frames: AsyncIterator[str]) -> None:
     async for frame in frames:
-        await websocket.send_text(frame)
+        await _send(websocket, frame)
 
 
 async def _beat(websocket: WebSocket) -> None:
     """Say that the server lives: at once, so that the page knows it is through, and then in an even beat."""
     while True:
-        await websocket.send_text(HEARTBEAT)
+        await _send(websocket, HEARTBEAT)
         await asyncio.sleep(HEARTBEAT_S)
 
 
-async def _until_gone(websocket: WebSocket) -> None:
+async def _send(websocket: WebSocket, text: str) -> None:
+    """Send a message. Raises `TimeoutError` where the viewer takes nothing for long."""
+    async with asyncio.timeout(STUCK_LIMIT_S):
+        await websocket.send_text(text)
+
+
+async def _until_gone(websocket: WebSocket) -> NoReturn:
     """Viewers have nothing to say: read and forget, until the disconnect."""
     while True:
         message = await websocket.receive()

@@ -1,7 +1,10 @@
 """A room: the viewers of one run in this process, and what each of them is to be sent next."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -9,7 +12,7 @@ from initializer.model.events import Event, EventId
 from initializer.model.progress import Progress, advance
 from web.languages import Language
 
-__all__ = ["Room", "RunView", "Viewer"]
+__all__ = ["Outlet", "Room", "RunView", "Viewer"]
 
 
 MAX_SHARED_FRAMES = 32
@@ -27,12 +30,35 @@ RenderFrame = Callable[[RunView, EventId, Language], str]
 """What changed in a view since an event, as HTML in a language; since none, the whole panel."""
 
 
-class Viewer:
-    """One open page. `seen` is the event and the position it shows, None as long as that is unknown."""
+class Outlet(Protocol):
+    """A connection that takes finished frames, without waiting."""
 
-    def __init__(self, seen: tuple[EventId, int | None] | None, language: Language) -> None:
+    is_full: bool
+    """Whether more waits for the connection than should."""
+    on_drained: Callable[[], object]
+    """Called when the connection is no longer full."""
+
+    def write(self, frame: bytes) -> None:
+        """Send a whole frame; a connection that is closing, or gone, takes none."""
+
+    def close(self, code: int) -> None:
+        """Say goodbye behind all that was written; the app reads the disconnect."""
+
+
+class Viewer:
+    """One open page. `seen` is the event and the position it shows, None as long as that is unknown.
+
+    One without an outlet asks for its frames. Of one that keeps level, the room knows what it has seen.
+    """
+
+    def __init__(
+        self, seen: tuple[EventId, int | None] | None, language: Language, outlet: Outlet | None = None
+    ) -> None:
         self.seen = seen
         self.language = language
+        self.outlet = outlet
+        self.behind_since_s = math.inf
+        """When it was first passed over because its outlet was full, by a monotonic clock."""
         self.woken = asyncio.Event()
         self.woken.set()
 
@@ -40,9 +66,11 @@ class Viewer:
 class Room:
     """Decides what is sent; does no input or output, and holds no queue.
 
-    What viewers are shown advances with `tick`. A viewer asks for its next frame when it has sent the last
-    one, so a slow one gets fewer, newer frames. Viewers of one language that have seen the same share one
-    frame.
+    What viewers are shown advances with `tick`. Then what is `due` is written, the same frame to all that
+    keep level. One whose outlet is full is passed over, and when it has drained, `catch_up` gives it one
+    frame for all that it missed. A viewer without an outlet asks for its `next_frame` when it has sent the
+    last one. So whoever is slow gets fewer, newer frames. Viewers of one language that have seen the same
+    share one frame.
     """
 
     def __init__(self, view: RunView, render_frame: RenderFrame) -> None:
@@ -52,6 +80,8 @@ class Room:
         self._render_frame = render_frame
         self._frames: dict[tuple[EventId, Language], str] = {}  # to `shown`, from the event that was seen
         self._viewers: set[Viewer] = set()
+        self._level: defaultdict[Language, dict[Viewer, Outlet]] = defaultdict(dict)  # have seen `_told`
+        self._told = self._position
 
     @property
     def progress(self) -> Progress:
@@ -63,15 +93,23 @@ class Room:
         """Whether the next frame of everyone is the last."""
         return bool(self.last_frames)
 
-    def attach(self, *, after: EventId, language: Language = Language.ENGLISH) -> Viewer:
+    @property
+    def viewers(self) -> Collection[Viewer]:
+        """Who watches."""
+        return self._viewers
+
+    def attach(
+        self, *, after: EventId, language: Language = Language.ENGLISH, outlet: Outlet | None = None
+    ) -> Viewer:
         """A new viewer that shows the events up to `after`; where that cannot be, it gets all."""
-        viewer = Viewer((after, None) if self.shown.progress.holds(after) else None, language)
+        viewer = Viewer((after, None) if self.shown.progress.holds(after) else None, language, outlet)
         self._viewers.add(viewer)
         return viewer
 
     def detach(self, viewer: Viewer) -> None:
         """The viewer has left."""
         self._viewers.discard(viewer)
+        self._level[viewer.language].pop(viewer, None)
 
     def receive(self, events: Sequence[Event]) -> None:
         """Take in what happened; events that are known already are passed over. Raises `IndexGap`."""
@@ -103,16 +141,50 @@ class Room:
         """What the viewer is to be sent now; None where it has seen all that is shown."""
         if self.is_over:
             return self.last_frames[viewer.language]
-        now_shown = (self.shown.progress.tail, self.shown.position)
-        if viewer.seen == now_shown:
+        if viewer.seen == self._position:
             return None
         after = viewer.seen[0] if viewer.seen else ""
-        viewer.seen = now_shown
-        key = (after, viewer.language)
+        viewer.seen = self._position
+        return self._frame(after, viewer.language)
+
+    def catch_up(self, viewer: Viewer) -> str | None:
+        """The next frame of a viewer that has come, or whose outlet has drained; from now on it keeps level.
+
+        None where it did all the time. All that was due has been written.
+        """
+        assert viewer.outlet is not None
+        if viewer in self._level[viewer.language]:
+            return None
+        viewer.behind_since_s = math.inf
+        if not self.is_over:
+            self._level[viewer.language][viewer] = viewer.outlet
+        return self.next_frame(viewer)
+
+    def due(self, now_s: float) -> Iterator[tuple[str, Collection[Outlet]]]:
+        """What is to be written now, and where; a viewer whose outlet is full falls behind."""
+        told, self._told = self._told, self._position
+        if told == self._told and not self.is_over:
+            return
+        for language, level in self._level.items():
+            for viewer in [viewer for viewer, outlet in level.items() if outlet.is_full]:
+                viewer.seen, viewer.behind_since_s = told, now_s
+                del level[viewer]
+            if level:
+                frame = self.last_frames[language] if self.is_over else self._frame(told[0], language)
+                yield frame, tuple(level.values())
+        if self.is_over:
+            self._level.clear()
+
+    @property
+    def _position(self) -> tuple[EventId, int | None]:
+        return self.shown.progress.tail, self.shown.position
+
+    def _frame(self, after: EventId, language: Language) -> str:
+        key = (after, language)
         if key not in self._frames:
             if len(self._frames) == MAX_SHARED_FRAMES:
                 del self._frames[next(iter(self._frames))]
-            self._frames[key] = self._render_frame(self.shown, after, viewer.language)
+            self._frames[key] = self._render_frame(self.shown, after, language)
         return self._frames[key]
 
     def wake(self) -> None:

@@ -11,6 +11,7 @@ from initializer.checks import bind, check_database, check_git, check_servers, h
 from initializer.running.recovery import takeover_limit_s
 from initializer.settings import Settings, is_loopback
 from web.app import create_app
+from web.shared_frames import SharedFrames
 
 __all__ = ["serve"]
 
@@ -40,8 +41,8 @@ def serve(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,  # costs more than it saves on fragments this small
+            ws=SharedFrames,
+            ws_per_message_deflate=settings.compress_frames,
             ws_max_size=64 * 1024,  # viewers have nothing to say
             limit_concurrency=min(MAX_CONNECTIONS, open_files // 2),  # the other half is for runs
             timeout_graceful_shutdown=SHUTDOWN_LIMIT_S,

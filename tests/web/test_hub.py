@@ -138,13 +138,14 @@ async def theatre(
 ) -> AsyncIterator[Theatre]:
     monkeypatch.setattr(hub_module, "RETRY_S", 0.001)
     monkeypatch.setattr(hub_module, "ROW_CHECK_S", 0.02)
-    monkeypatch.setattr(hub_module, "TICK_S", 0.001)
     rendering = Rendering(folder_of("templates"), Assets(folder_of("static")), now=lambda: at(1000))
     journal, engine = Watched(), InlineEngine()
     async with open_database(f"sqlite:///{tmp_path}/projects.db") as database:
         projects = Projects(database)
         await projects.add(project_of(RUN), idempotency_key=RUN)
-        async with open_hub(journal=journal, projects=projects, engine=engine, rendering=rendering) as hub:
+        async with open_hub(
+            journal=journal, projects=projects, engine=engine, rendering=rendering, frames_per_second=1000
+        ) as hub:
             yield Theatre(hub, journal, projects, engine)
 
 
@@ -482,7 +483,11 @@ async def test_viewers_that_come_and_go_in_a_real_run_miss_nothing_and_see_nothi
                     assert shown.setdefault(index, looks(page.body)) == looks(page.body)
 
     async with open_hub(
-        journal=journal, projects=theatre.projects, engine=theatre.engine, rendering=theatre.rendering
+        journal=journal,
+        projects=theatre.projects,
+        engine=theatre.engine,
+        rendering=theatre.rendering,
+        frames_per_second=1000,
     ) as hub:
         async with asyncio.timeout(3 * DEADLINE_S), asyncio.TaskGroup() as group:
             watching = [group.create_task(watch(number)) for number in range(6)]

@@ -1,3 +1,5 @@
+import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -8,7 +10,7 @@ from initializer.model.events import Event, EventId, Log, Reason, Saving, Starte
 from initializer.model.progress import IndexGap, Progress, fold
 from model.runs import PIPELINE, Run, at, numbered, runs
 from web.languages import Language
-from web.room import MAX_SHARED_FRAMES, Room, RunView
+from web.room import MAX_SHARED_FRAMES, Room, RunView, Viewer
 
 EVENTS: list[Event] = numbered(
     Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE),
@@ -39,6 +41,7 @@ def room_at(index: int, *, position: int | None = None) -> tuple[Room, Rendered]
     rendered = Rendered()
     room = Room(RunView(progress=Progress.waiting(PIPELINE), position=position), rendered)
     show(room, index)
+    assert list(room.due(0)) == []  # nobody keeps level yet
     return room, rendered
 
 
@@ -259,3 +262,140 @@ def test_a_page_whose_events_were_lost_and_written_anew_by_another_attempt_gets_
     assert room.next_frame(room.attach(after="2-5")) == "5 to 7"
     assert room.next_frame(room.attach(after="1-5")) == "0 to 7"
     assert room.next_frame(room.attach(after="2-2")) == "0 to 7"
+
+
+class Pipe:
+    """An outlet that a test fills and drains."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self.on_drained: Callable[[], object] = list
+        self.frames: list[str] = []
+        self.codes: list[int] = []
+
+    def write(self, frame: bytes) -> None:
+        self.frames.append(frame.decode())
+
+    def close(self, code: int) -> None:
+        self.codes.append(code)
+
+
+def write_due(room: Room, now_s: float = 0) -> None:
+    for frame, outlets in room.due(now_s):
+        for outlet in outlets:
+            outlet.write(frame.encode())
+
+
+def join(room: Room, after: str, language: Language = Language.ENGLISH) -> tuple[Viewer, Pipe]:
+    pipe = Pipe()
+    viewer = room.attach(after=after, language=language, outlet=pipe)
+    catch_up(room, viewer, pipe)
+    return viewer, pipe
+
+
+def catch_up(room: Room, viewer: Viewer, pipe: Pipe) -> None:
+    frame = room.catch_up(viewer)
+    if frame is not None:
+        pipe.write(frame.encode())
+
+
+def test_all_that_keep_level_are_written_the_same_frame_in_one_go() -> None:
+    room, rendered = room_at(2)
+    joined = [join(room, "1-2") for _ in range(100)] + [join(room, "1-2", Language.CHINESE)]
+    show(room, 3)
+    assert [len(outlets) for _, outlets in room.due(0)] == [100, 1]
+    assert list(room.due(0)) == []
+    assert rendered.made == ["2 to 3", "2 to 3 in zh-Hans"]
+    assert not any(pipe.frames for _, pipe in joined)
+
+
+def test_one_whose_outlet_is_full_is_passed_over_and_then_gets_one_frame_for_all() -> None:
+    room, _ = room_at(2)
+    (slow, slow_pipe), (_, fast_pipe) = join(room, "1-2"), join(room, "1-2")
+    slow_pipe.is_full = True
+    for upto in range(3, 9):
+        show(room, upto)
+        write_due(room, now_s=upto)
+    assert slow_pipe.frames == []
+    assert slow.behind_since_s == 3
+    assert fast_pipe.frames == [f"{upto - 1} to {upto}" for upto in range(3, 9)]
+    slow_pipe.is_full = False
+    for _ in range(2):
+        catch_up(room, slow, slow_pipe)
+    assert slow_pipe.frames == ["2 to 8"]
+    assert slow.behind_since_s == math.inf
+    show(room, 9)
+    write_due(room)
+    assert slow_pipe.frames[1:] == ["8 to 9"] == fast_pipe.frames[-1:]
+
+
+def test_the_end_is_written_once_to_those_on_level_and_then_to_those_behind() -> None:
+    room, _ = room_at(3)
+    (slow, slow_pipe), (_, fast_pipe) = join(room, "1-3"), join(room, "1-3")
+    slow_pipe.is_full = True
+    room.end(LAST)
+    for _ in range(2):
+        write_due(room)
+    assert (slow_pipe.frames, fast_pipe.frames) == ([], ["the end"])
+    catch_up(room, slow, slow_pipe)
+    _, late_pipe = join(room, "")
+    write_due(room)
+    assert slow_pipe.frames == late_pipe.frames == ["the end"]
+
+
+def test_who_has_left_is_not_written_to() -> None:
+    room, _ = room_at(2)
+    viewer, pipe = join(room, "1-2")
+    room.detach(viewer)
+    show(room, 3)
+    write_due(room)
+    assert pipe.frames == []
+
+
+@settings(deadline=None)
+@given(runs(), st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=60))
+def test_whatever_fills_and_drains_each_outlet_gets_frames_that_fit_its_page(
+    run: Run, happenings: list[tuple[int, int]]
+) -> None:
+    frames: dict[str, tuple[str, Progress]] = {}
+
+    def render(view: RunView, after: str, _language: Language) -> str:
+        name = f"{after} to {view.progress.tail}"
+        frames[name] = (after, view.progress)
+        return name
+
+    room = Room(RunView(progress=Progress.waiting(run.pipeline)), render)
+    joined = [join(room, "") for _ in range(3)]
+    pages = [Progress.waiting(run.pipeline)] * 3
+    read = 0
+
+    def look(which: int) -> None:
+        pipe = joined[which][1]
+        for frame in pipe.frames:
+            after, progress = frames[frame]
+            assert after in ("", pages[which].tail)
+            pages[which] = progress
+        pipe.frames.clear()
+
+    for what, number in [*happenings, (2, 0), (2, 1), (2, 2), (0, len(run.events)), (1, 0)]:
+        which = number % 3
+        viewer, pipe = joined[which]
+        match what:
+            case 0:
+                room.receive(run.events[max(0, read - 2) : read + number])
+                read = max(read, min(len(run.events), read + number))
+            case 1:
+                room.tick()
+                write_due(room)
+            case 2:
+                pipe.is_full = False
+                catch_up(room, viewer, pipe)
+            case 3:
+                pipe.is_full = True
+            case _:
+                look(which)
+                room.detach(viewer)
+                joined[which] = join(room, pages[which].tail)
+    for which in range(3):
+        look(which)
+        assert pages[which] == fold(run.pipeline, run.events)

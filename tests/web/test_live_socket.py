@@ -1,0 +1,309 @@
+"""The socket over real connections, where the server takes finished frames and where it does not."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_server import DEADLINE_S, RUN, LiveServer, open_live_server, until
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.client import ClientProtocol
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+from websockets.uri import parse_uri
+
+from web import hub, live_socket, shared_frames
+from web.shared_frames import WRITE_LIMIT_BYTES, SharedFrames
+
+pytestmark = pytest.mark.anyio
+
+STUCK_VIEWERS = 1000
+LONG = "x" * 3900
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+@pytest.fixture(params=["shared", "compressed", "plain"])
+def options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """However a server takes frames: finished ones, or as ASGI has it."""
+    ways: dict[str, dict[str, Any]] = {
+        "shared": {"ws": SharedFrames},
+        "compressed": {"ws": SharedFrames, "is_compressed": True},
+        "plain": {"ws": "websockets-sansio"},
+    }
+    return ways[request.param]
+
+
+@pytest.fixture
+async def server(anyio_backend: object, options: dict[str, Any], tmp_path: Path) -> AsyncIterator[LiveServer]:
+    """A server with a run that has begun."""
+    async with open_live_server(tmp_path, **options) as live:
+        await live.begin()
+        yield live
+
+
+@pytest.fixture
+async def shared(anyio_backend: object, tmp_path: Path) -> AsyncIterator[LiveServer]:
+    """A server that takes finished frames."""
+    async with open_live_server(tmp_path, ws=SharedFrames) as live:
+        await live.begin()
+        yield live
+
+
+async def read_until(viewer: ClientConnection, text: str) -> list[str]:
+    """The messages up to one that holds a text."""
+    messages: list[str] = []
+    async with asyncio.timeout(DEADLINE_S):
+        while not messages or text not in messages[-1]:
+            messages.append(str(await viewer.recv()))
+    return messages
+
+
+async def read_all(viewer: ClientConnection) -> tuple[list[str], int | None]:
+    """All messages to the end, and the code that the server closed with."""
+    messages: list[str] = []
+    async with asyncio.timeout(DEADLINE_S):
+        with suppress(ConnectionClosed):
+            while True:
+                messages.append(str(await viewer.recv()))
+    return messages, viewer.close_code
+
+
+async def test_a_viewer_hears_at_once_sees_each_change_and_is_sent_the_end(server: LiveServer) -> None:
+    async with connect(server.url) as viewer, connect(f"{server.url}?after=1-2") as other:
+        await read_until(viewer, 'hx-target="#run"')
+        await server.log("one")
+        frame = (await read_until(viewer, ">one<"))[-1]
+        assert (await read_until(other, ">one<"))[-1] == frame
+        await server.end()
+        ends = [await read_all(each) for each in (viewer, other)]
+    assert [code for _, code in ends] == [1000, 1000]
+    for messages, _ in ends:
+        assert "Complete log" in messages[-1]
+
+
+async def test_who_comes_back_gets_what_is_missing_and_no_more(server: LiveServer) -> None:
+    for number in range(3):
+        await server.log(f"line {number};")
+    async with connect(f"{server.url}?after=1-3") as viewer:
+        frame = (await read_until(viewer, "line 2;"))[-1]
+    assert "line 1;" in frame
+    assert "line 0;" not in frame
+    assert 'hx-target="#run"' not in frame
+
+
+async def test_a_heartbeat_comes_at_once_and_in_an_even_beat(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (hub, live_socket):
+        monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+    async with open_live_server(tmp_path, **options) as live:
+        await live.begin()
+        async with connect(f"{live.url}?after=1-2") as viewer, asyncio.timeout(DEADLINE_S):
+            assert [await viewer.recv() for _ in range(3)] == ["{}"] * 3
+
+
+async def test_pings_are_answered_and_what_viewers_say_is_passed_over(server: LiveServer) -> None:
+    async with connect(server.url) as viewer:
+        for _ in range(50):
+            await viewer.send("a viewer has nothing to say")
+        async with asyncio.timeout(DEADLINE_S):
+            await (await viewer.ping())
+        await server.log("still there")
+        await read_until(viewer, "still there")
+
+
+async def test_who_leaves_is_forgotten_and_its_goodbye_is_answered(server: LiveServer) -> None:
+    async with connect(server.url) as viewer, connect(server.url) as rude:
+        await read_until(viewer, 'id="run"')
+        await read_until(rude, 'id="run"')
+        await viewer.close(1001)
+        assert viewer.close_code == 1001
+        rude.transport.abort()
+        await until(lambda: not server.hub._rooms)
+        await until(lambda: not server.server.server_state.connections)
+    assert not server.hub._delivering
+
+
+async def test_a_server_that_stops_says_that_it_restarts(server: LiveServer) -> None:
+    async with connect(server.url) as viewer:
+        await read_until(viewer, 'id="run"')
+        server.stop()
+        _, code = await read_all(viewer)
+    assert code == 1012
+
+
+async def test_a_broken_reader_sends_its_viewers_away_to_come_back(server: LiveServer) -> None:
+    async with connect(server.url) as viewer, connect(server.url) as other:
+        for each in (viewer, other):
+            await read_until(each, 'id="run"')
+        server.hub._break_off(RUN, server.hub._rooms[RUN])
+        assert [(await read_all(each))[1] for each in (viewer, other)] == [1013, 1013]
+    async with connect(server.url) as back:
+        await read_until(back, 'id="run"')
+
+
+async def test_a_run_that_is_over_and_one_that_is_not_known_are_told(server: LiveServer) -> None:
+    await server.end()
+    async with connect(server.url) as viewer:
+        messages, code = await read_all(viewer)
+        assert "Complete log" in messages[-1]
+        assert code == 1000
+    async with connect(server.url.replace(RUN, "none")) as viewer:
+        assert await read_all(viewer) == ([], 4404)
+
+
+# Viewers that do not read
+
+
+class Stuck:
+    """A viewer that reads nothing until it is asked to."""
+
+    def __init__(self, live: LiveServer, query: str = "?after=1-2") -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        self._socket.connect(("127.0.0.1", live.port))
+        self._socket.setblocking(False)
+        self._protocol = ClientProtocol(parse_uri(live.url + query), max_size=None)
+        self._protocol.send_request(self._protocol.connect())
+        self._send()
+        self.messages: list[str] = []
+
+    @property
+    def close_code(self) -> int | None:
+        return self._protocol.close_code if self._protocol.close_rcvd or self._protocol.eof_sent else None
+
+    async def read_until(self, text: str | None) -> None:
+        """Read to a message that holds a text, or to the end."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(DEADLINE_S):
+            while text is None or not any(text in message for message in self.messages):
+                data = await loop.sock_recv(self._socket, 65536)
+                if not data:
+                    self._protocol.receive_eof()
+                    self._take()
+                    return
+                self._protocol.receive_data(data)
+                self._take()
+                self._send()
+
+    def _take(self) -> None:
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
+                self.messages.append(bytes(event.data).decode())
+
+    def _send(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:
+                self._socket.send(data)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def is_any_full(live: LiveServer) -> bool:
+    return any(connection.is_full for connection in live.connections)
+
+
+async def fill(live: LiveServer, viewer: ClientConnection) -> None:
+    """Say more than a connection holds; a viewer that reads sees it all."""
+    number = 0
+    while not is_any_full(live):
+        number += 1
+        await live.log(f"{number}:{LONG}")
+        await read_until(viewer, f"{number}:x")
+
+
+async def test_one_that_is_stuck_holds_up_nobody_and_gets_one_frame_for_all_that_it_missed(
+    shared: LiveServer,
+) -> None:
+    stuck = Stuck(shared)
+    async with connect(f"{shared.url}?after=1-2") as viewer:
+        await until(lambda: len(shared.hub._delivering) == 2)
+        await fill(shared, viewer)
+        for number in range(100):
+            await shared.log(f"missed {number};")
+            await read_until(viewer, f"missed {number};")
+        buffered = [each.transport.get_write_buffer_size() for each in shared.connections]
+        assert max(buffered) < WRITE_LIMIT_BYTES + 2 * len(LONG) + 4000
+        await stuck.read_until("missed 99;")
+        assert sum("missed" in message for message in stuck.messages) == 1
+        await shared.log("level again")
+        await stuck.read_until("level again")
+        await shared.end()
+        await stuck.read_until(None)
+    assert "Complete log" in stuck.messages[-1]
+    assert stuck.close_code == 1000
+    stuck.close()
+
+
+async def test_one_that_is_stuck_at_the_end_still_gets_the_summary(shared: LiveServer) -> None:
+    stuck = Stuck(shared)
+    async with connect(f"{shared.url}?after=1-2") as viewer:
+        await until(lambda: len(shared.hub._delivering) == 2)
+        await fill(shared, viewer)
+        await shared.end()
+        assert (await read_all(viewer))[1] == 1000
+    await stuck.read_until(None)
+    assert "Complete log" in stuck.messages[-1]
+    assert stuck.close_code == 1000
+    stuck.close()
+
+
+async def test_one_that_stays_stuck_is_sent_away_and_in_the_end_cut_off(
+    shared: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "STUCK_LIMIT_S", 0.05)
+    reads_late, never_reads = Stuck(shared), Stuck(shared)
+    async with connect(f"{shared.url}?after=1-2") as viewer:
+        await until(lambda: len(shared.hub._delivering) == 3)
+        await fill(shared, viewer)
+        await until(lambda: sum(each.is_full for each in shared.connections) == 2)
+        monkeypatch.setattr(shared_frames, "PARTING_LIMIT_S", 0.5)
+        await shared.log("missed")
+        await until(lambda: len(shared.hub._delivering) == 1)
+        await reads_late.read_until(None)
+        assert reads_late.close_code == 1013
+        await until(lambda: len(shared.connections) == 1)
+        await shared.log("not delayed")
+        await read_until(viewer, "not delayed")
+    for stuck in (reads_late, never_reads):
+        stuck.close()
+
+
+async def test_a_thousand_that_are_stuck_cost_no_more_than_their_bound(shared: LiveServer) -> None:
+    async with AsyncExitStack() as stack:
+        stuck = []
+        for number in range(STUCK_VIEWERS):
+            stuck.append(Stuck(shared))
+            stack.callback(stuck[-1].close)
+            if number % 50 == 49:
+                await until(lambda: len(shared.hub._delivering) == len(stuck))
+        viewer = await stack.enter_async_context(connect(f"{shared.url}?after=1-2"))
+        await until(lambda: len(shared.hub._delivering) == STUCK_VIEWERS + 1)
+        number = 0
+        while sum(each.is_full for each in shared.connections) < STUCK_VIEWERS:
+            number += 1
+            await shared.log(f"{number}:{LONG}")
+            await read_until(viewer, f"{number}:x")
+        written = sum(each.transport.get_write_buffer_size() for each in shared.connections)
+        for later in range(200):
+            await shared.log(f"later {later};{LONG}")
+            await read_until(viewer, f"later {later};")
+        assert sum(each.transport.get_write_buffer_size() for each in shared.connections) == written
+        assert written < STUCK_VIEWERS * (WRITE_LIMIT_BYTES + len(LONG) + 4000)
+        assert len(shared.hub._rooms[RUN].room._frames) <= 2
+
+
+async def test_a_peer_that_breaks_the_protocol_is_refused_and_forgotten(server: LiveServer) -> None:
+    async with connect(server.url) as viewer:
+        await read_until(viewer, 'id="run"')
+        viewer.transport.write(b"\xff" * 20)
+        assert (await read_all(viewer))[1] == 1002
+    await until(lambda: not server.hub._rooms)

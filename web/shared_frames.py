@@ -1,0 +1,111 @@
+"""WebSocket frames that are encoded once and written to any number of connections.
+
+ASGI sends a message to one connection: each would encode the same text again, in a task that has to be
+woken for it. `SharedFrames`, for uvicorn's setting `ws=`, also takes finished frames; an app finds that as
+the `outlet_of` a socket. Under any other server, and where messages are compressed, there is none, and ASGI
+is what is left.
+"""
+
+import asyncio
+from asyncio.transports import BaseTransport
+from collections.abc import Callable
+from typing import Any, cast
+
+from starlette.websockets import WebSocket
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN
+
+from web.room import Outlet
+
+__all__ = ["WRITE_LIMIT_BYTES", "SharedFrames", "encode_text", "outlet_of"]
+
+WRITE_LIMIT_BYTES = 64 * 1024
+"""What may wait for a connection that takes nothing; one that has more is full."""
+PARTING_LIMIT_S = 10
+"""How long a connection that is being closed may take; then it is cut off, whatever still waits for it."""
+
+_EXTENSION = "initializer.outlet"
+
+
+def encode_text(text: str) -> bytes:
+    """A text message as one frame, as a server sends it."""
+    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+
+
+def outlet_of(websocket: WebSocket) -> Outlet | None:
+    """Where finished frames for this socket go, once it is accepted; None where it takes none."""
+    outlet: Outlet | None = websocket.scope.get("extensions", {}).get(_EXTENSION)
+    return outlet
+
+
+class SharedFrames(WebSocketsSansIOProtocol):
+    """uvicorn's own protocol, as an `Outlet`; and no peer that stops reading holds its connection open."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_full = False
+        self.on_drained: Callable[[], object] = _nothing
+        self._cut_off: asyncio.TimerHandle | None = None
+
+    def write(self, frame: bytes) -> None:
+        if self.conn.state is OPEN and not self.disconnected:
+            self.transport.write(frame)
+
+    def close(self, code: int) -> None:
+        if self.conn.state is not OPEN or self.disconnected:
+            return
+        self.conn.send_close(code)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.stop_keepalive()
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
+        if self.read_paused:  # the peer's own close has to be read
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+        self._cut_off_later()
+
+    # What uvicorn calls
+
+    async def run_asgi(self) -> None:
+        if not self.conn.extensions:
+            extensions = cast(dict[str, object], self.scope["extensions"])
+            extensions[_EXTENSION] = self
+        await super().run_asgi()
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.is_full = False
+        self.on_drained()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self._cut_off_later()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._cut_off_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.on_drained = _nothing
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+
+    def _cut_off_later(self) -> None:
+        """A transport that is closed waits until all has been sent, to a peer that reads nothing for ever."""
+        if self._cut_off is None and not self.disconnected:
+            self._cut_off = self.loop.call_later(PARTING_LIMIT_S, self.transport.abort)
+
+
+def _nothing() -> None:
+    """Nobody waits for this connection."""
