@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from initializer.model.events import Event, EventId
-from initializer.model.progress import Progress, advance
+from initializer.model.progress import Progress, advance_all
 from web.languages import Language
 
 __all__ = ["Outlet", "Room", "RunView", "Viewer"]
@@ -19,7 +19,7 @@ MAX_SHARED_FRAMES = 32
 """How many frames to what is shown are kept to be shared: pages that come back may have seen anything."""
 
 
-class RunView(msgspec.Struct, frozen=True, kw_only=True):
+class RunView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """All that a panel shows: the progress, and for a waiting run its place in the queue, from 1."""
 
     progress: Progress
@@ -113,10 +113,8 @@ class Room:
 
     def receive(self, events: Sequence[Event]) -> None:
         """Take in what happened; events that are known already are passed over. Raises `IndexGap`."""
-        progress = self.progress
-        for event in events:
-            if event.index > progress.index:
-                progress = advance(progress, event)
+        known = self.progress.index
+        progress = advance_all(self.progress, [event for event in events if event.index > known])
         position = None if progress.index else self._latest.position
         self._latest = RunView(progress=progress, position=position)
 

@@ -65,8 +65,11 @@ def attempt_of(event_id: EventId) -> int:
     return int(event_id.partition("-")[0] or 0)
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
-    """What every event has. `at` is aware UTC; an empty `id` marks a draft."""
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type"):
+    """What every event has. `at` is aware UTC; an empty `id` marks a draft.
+
+    Events cannot refer to each other, so the collector of cycles need not look at them; likewise `Progress`.
+    """
 
     id: EventId = ""
     at: datetime
@@ -94,7 +97,7 @@ class StepStarted(Event, frozen=True, kw_only=True, tag="step_started"):
     step: str
 
 
-class Substep(msgspec.Struct, frozen=True, kw_only=True):
+class Substep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A named part of a step and its own percent."""
 
     name: str

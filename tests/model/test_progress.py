@@ -9,6 +9,7 @@ from initializer.model.events import (
     Event,
     Failed,
     Log,
+    Progressed,
     Reason,
     Resource,
     ResourceState,
@@ -29,6 +30,7 @@ from initializer.model.progress import (
     Status,
     StepStatus,
     advance,
+    advance_all,
     fold,
 )
 from model.runs import PIPELINE, Run, at, numbered, pipeline_of, runs
@@ -230,3 +232,28 @@ def test_dropped_lines_are_one_row_that_says_how_many() -> None:
 def test_there_is_no_step_of_another_name() -> None:
     with pytest.raises(KeyError):
         Progress.waiting(PIPELINE).step("other")
+
+
+@given(runs(), st.lists(st.integers(1, 40), min_size=1))
+def test_many_events_at_once_are_what_they_are_one_by_one(run: Run, sizes: list[int]) -> None:
+    progress, one_by_one, turn = Progress.waiting(run.pipeline), stages(run), 0
+    while progress.index < len(run.events):
+        size = sizes[turn % len(sizes)]
+        progress = advance_all(progress, run.events[progress.index : progress.index + size])
+        assert progress == one_by_one[progress.index]
+        turn += 1
+
+
+@given(st.lists(st.tuples(st.sampled_from(["create_repo", "push_template"]), st.integers(0, 100))))
+def test_reports_in_a_row_leave_what_each_of_them_leaves(reports: list[tuple[str, int]]) -> None:
+    drafts = [
+        Progressed(at=at(n), step=step, progress=0, step_progress=percent, message=str(n))
+        for n, (step, percent) in enumerate(reports)
+    ]
+    events = numbered(STARTED, *drafts)
+    one_by_one = Progress.waiting(PIPELINE)
+    for event in events:
+        one_by_one = advance(one_by_one, event)
+    assert advance_all(Progress.waiting(PIPELINE), events) == one_by_one
+    with pytest.raises(IndexGap):
+        advance_all(Progress.waiting(PIPELINE), [*events, *numbered(STARTED, first=len(events) + 2)])
