@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from initializer.access import Action
-from initializer.model.events import EventId, index_of
+from initializer.model.events import EventId, Substep, index_of
 from initializer.model.parameters import Project
-from initializer.model.progress import LOG_TAIL_ROWS, LogRow, Status, StepProgress
+from initializer.model.progress import LOG_TAIL_ROWS, LogRow, Progress, Status, StepProgress, StepStatus
 from initializer.projects.projects import ProjectRow
 from web import swaps
 from web.assets import Assets
@@ -21,10 +22,14 @@ from web.forms import SUGGESTED_ENVIRONMENTS
 from web.languages import Language
 from web.log_search import Found
 from web.log_text import log_html, plain
+from web.moulds import Mould, mark, safe, unless_marked
 from web.room import RunView
 from web.words import ACTION_WORDS, Words, clock, elapsed_ms, elapsed_of, stamp
 
 __all__ = ["Rendering"]
+
+MAX_MOULDS = 1000
+"""How many moulds are kept: a few for each step of each pipeline that runs."""
 
 _BADGE_COLOURS = {
     Status.PENDING: "#585f71",
@@ -53,6 +58,7 @@ class Rendering:
     ) -> None:
         self._now = now
         self.words = Words(language)
+        self._moulds: dict[object, Mould] = {}
         self._all = {} if others is None else others
         self._all[language] = self
         self.assets = assets
@@ -68,7 +74,8 @@ class Rendering:
         translations: Any = self._environment  # the extension has added a method
         translations.install_gettext_translations(self.words.catalog, newstyle=True)
         self._environment.filters.update(
-            clock=clock, duration=self.words.duration, elapsed_ms=elapsed_ms, instant=self.words.instant,
+            clock=unless_marked(clock, "clock"), duration=self.words.duration,
+            elapsed_ms=unless_marked(elapsed_ms, "elapsed"), instant=self.words.instant,
             log_html=log_html, plain=plain, stamp=stamp, thousands="{:,}".format, told=self.words.say,
             outcome=self.words.outcome, word=self.words.word, kind=self.words.kind,
         )  # fmt: skip
@@ -100,16 +107,16 @@ class Rendering:
 
         The parts are rendered by the templates that the panel includes. Nothing of it depends on who watches.
         """
-        progress, values = view.progress, self._panel_values(project, view)
+        progress, now = view.progress, self._now()
         title = swaps.title(self.title(project, progress.status, progress.percent))
         seen = index_of(after) if progress.holds(after) else 0
         if not seen or seen < progress.started_index or progress.status.is_final:
             icon = str(self._favicon(progress.status, oob=True))
-            return title + icon + swaps.replace("#run", self.render("fragments/panel.html", **values))
-        parts = [title, swaps.morph("#run-header", self.render("fragments/run_header.html", **values))]
+            return title + icon + swaps.replace("#run", self.panel(project, view))
+        parts = [title, swaps.morph("#run-header", self._header(project, view, now))]
         for step in progress.steps:
             if step.index > seen:
-                head = self.render("fragments/step_head.html", **values, step=step)
+                head = self._step_head(project, view, step, now)
                 parts.append(swaps.morph(f"#step-{step.spec.name}-head", head))
             parts.append(self._log_change(step, seen))
         if progress.cancelling_index > seen:
@@ -209,9 +216,7 @@ class Rendering:
 
     def _panel_values(self, project: Project, view: RunView) -> dict[str, Any]:
         progress, now = view.progress, self._now()
-        state = progress.status.value
-        if progress.is_saving or progress.is_cancelling:
-            state = "saving" if progress.is_saving else "cancelling"
+        state = _state_of(progress)
         return {
             "project": project,
             "progress": progress,
@@ -223,6 +228,67 @@ class Rendering:
             "total_weight": sum(step.spec.weight for step in progress.steps) or 1,
             "elapsed_ms": elapsed_of(progress, now),
         }
+
+    def _header(self, project: Project, view: RunView, now: datetime) -> str:
+        """The header of a run that goes on."""
+        progress = view.progress
+        elapsed = elapsed_of(progress, now)
+        key = (_state_of(progress), elapsed is None)
+        mould = self._moulds.get(key)
+        if mould is None:
+            replace = msgspec.structs.replace
+            marked: dict[str, Any] = self._panel_values(
+                replace(project, name=mark("name")),
+                replace(view, progress=replace(progress, attempt=mark("attempt"), index=mark("index"))),
+            )
+            marked |= {"now_line": mark("now_line"), "said": mark("said")}
+            marked["progress"] = replace(marked["progress"], percent=mark("percent"))
+            if elapsed is not None:
+                marked["elapsed_ms"] = mark("elapsed")
+            mould = self._moulds[key] = Mould(self.render("fragments/run_header.html", **marked))
+        return mould.fill(
+            {
+                "name": safe(project.name),
+                "attempt": progress.attempt,
+                "index": progress.index,
+                "percent": progress.percent,
+                "now_line": safe(self.words.now_line(view)),
+                "said": safe(self.words.said(progress)),
+                "elapsed": elapsed,
+                "clock": clock(elapsed or 0),
+            }
+        )
+
+    def _step_head(self, project: Project, view: RunView, step: StepProgress, now: datetime) -> str:
+        """The line of a step. While it runs, the same but for a few values."""
+        if step.status is not StepStatus.RUNNING or step.started_at is None:
+            values = self._panel_values(project, view)
+            return self.render("fragments/step_head.html", **values, step=step)
+        substep = step.substep
+        key = (step.spec, substep is None)
+        mould = self._moulds.get(key)
+        if mould is None:
+            if len(self._moulds) >= MAX_MOULDS:
+                self._moulds.clear()
+            marked: Any = msgspec.structs.replace(
+                step, message=mark("message"), percent=mark("percent"), started_at=mark("started")
+            )
+            if substep is not None:
+                part: Any = {"name": mark("substep"), "progress": mark("substep_percent")}
+                marked = msgspec.structs.replace(marked, substep=Substep(**part))
+            values = self._panel_values(project, view)
+            mould = self._moulds[key] = Mould(self.render("fragments/step_head.html", **values, step=marked))
+        elapsed = elapsed_ms(step.started_at, now)
+        return mould.fill(
+            {
+                "message": safe(step.message),
+                "percent": step.percent,
+                "substep": substep and safe(substep.name),
+                "substep_percent": substep and substep.progress,
+                "elapsed": elapsed,
+                "clock": clock(elapsed),
+            }
+        )
 
     def _step_titles(self, project: Project) -> dict[str, str]:
         return {spec.name: self.words.say(spec.title) for spec in project.parameters.pipeline.steps}
@@ -259,6 +325,13 @@ class Rendering:
             return appended
         kept = LOG_TAIL_ROWS - len(rows)  # htmx looks for its targets before it swaps any
         return swaps.delete(f"{selector} > li:nth-last-child(n+{kept + 1})") + appended
+
+
+def _state_of(progress: Progress) -> str:
+    """What a run is called while it lasts, and after."""
+    if progress.is_saving:
+        return "saving"
+    return "cancelling" if progress.is_cancelling else progress.status.value
 
 
 def _width(text: str) -> int:

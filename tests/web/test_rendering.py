@@ -27,6 +27,7 @@ from initializer.model.summary import summarise
 from initializer.projects.projects import ProjectRow
 from model.runs import PIPELINE, Run, at, numbered, project_of, runs
 from web.assets import Assets, folder_of
+from web.languages import Language
 from web.rendering import Rendering
 from web.room import RunView
 
@@ -90,6 +91,23 @@ def test_a_page_and_the_frames_since_show_what_the_whole_panel_shows(run: Run, s
         page.apply(frame(project, progress[at_index], after))
         turn += 1
         assert shown(page.body.find("run")) == shown(parse(panel(project, progress[at_index])).find("run"))
+
+
+@settings(deadline=None, max_examples=40)
+@given(runs(), st.sampled_from(Language), st.text(max_size=3).map(lambda text: text + BAD))
+def test_what_is_filled_into_a_mould_is_what_the_template_makes(
+    run: Run, language: Language, name: str
+) -> None:
+    """Moulds are shared by all projects of a process."""
+    rendering, project = RENDERING.speaking(language), project_of(name=name, pipeline=run.pipeline)
+    for progress in stages(run)[1:]:
+        view = view_of(progress)
+        values = rendering._panel_values(project, view)
+        header = rendering.render("fragments/run_header.html", **values)
+        assert rendering._header(project, view, at(1000)) == header
+        for step in progress.steps:
+            head = rendering.render("fragments/step_head.html", **values, step=step)
+            assert rendering._step_head(project, view, step, at(1000)) == head
 
 
 def test_a_page_keeps_the_last_rows_of_a_long_log() -> None:

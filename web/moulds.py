@@ -1,0 +1,47 @@
+"""HTML that a template has made once, with holes for what frames change many times a second.
+
+A template that is rendered costs fifty times what it costs to fill in six values (`docs/performance.md`). It
+stays the one place that says how a state looks: given marks instead of values, it makes the mould. So what a
+mould is kept by has to name all else that the template looks at; a test compares both over whole runs.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from markupsafe import escape
+
+__all__ = ["Mould", "mark", "safe", "unless_marked"]
+
+_MARK = re.compile("\ue000([a-z_]+)\ue001")
+_UNSAFE = re.compile("[&<>\"']")
+
+
+class Mould:
+    """The HTML between the holes, and their names."""
+
+    def __init__(self, html: str) -> None:
+        self._format = _MARK.sub(r"%(\1)s", html.replace("%", "%%"))
+
+    def fill(self, values: Mapping[str, object]) -> str:
+        """The HTML with values that are `safe`; what has no hole is passed over."""
+        return self._format % values
+
+
+def mark(name: str) -> str:
+    """What a template is given for a value that comes later: a word out of the private use area."""
+    return f"\ue000{name}\ue001"
+
+
+def unless_marked(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A filter that turns a mark into the mark of its own result."""
+
+    def filtered(value: object, *arguments: object) -> Any:
+        return mark(name) if isinstance(value, str) else function(value, *arguments)
+
+    return filtered
+
+
+def safe(text: str) -> str:
+    """Text as HTML, as templates escape it; most texts have nothing to escape."""
+    return str(escape(text)) if _UNSAFE.search(text) else text
