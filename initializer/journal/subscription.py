@@ -1,15 +1,21 @@
-"""One pub/sub connection for all the channels that a process listens to."""
+"""One pub/sub connection for all the channels that a process listens to.
+
+The client library connects, with all that its URL asks for, and sends. What comes is taken from the transport
+in bulk: read message by message through that library, it costs more than everything else about a message.
+"""
 
 import asyncio
-import math
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import hiredis
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from initializer.redis_client import REDIS_FAULTS
 
@@ -122,15 +128,16 @@ class Subscription:
     async def _serve(self, connection: Any) -> None:
         self._heard_at = time.monotonic()
         self._changed.set()
+        answers = _Answers(self._take)
+        connection._writer.transport.set_protocol(answers)  # no answer is under way: it has just connected
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._receive(connection))
+            group.create_task(answers.until_lost())
             group.create_task(self._subscribe(connection))
             group.create_task(self._ping(connection))
 
-    async def _receive(self, connection: Any) -> None:
-        while True:
-            answer = await connection.read_response(timeout=math.inf)
-            self._heard_at = time.monotonic()
+    def _take(self, answers: list[Any]) -> None:
+        self._heard_at = time.monotonic()
+        for answer in answers:
             if not isinstance(answer, list):
                 continue  # to a ping, with no subscription yet
             kind, name, *rest = answer
@@ -171,6 +178,39 @@ class Subscription:
             if time.monotonic() - self._heard_at > 2 * PING_S:
                 raise TimeoutError("no answer from Redis")
             await connection.send_command("PING", check_health=False)
+
+
+class _Answers(asyncio.Protocol):
+    """What a server sends, parsed by hiredis, handed on by the read."""
+
+    def __init__(self, take: Callable[[list[Any]], None]) -> None:
+        self._take = take
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        answers: list[Any] = []
+        try:
+            while (answer := self._reader.gets()) is not False:
+                if isinstance(answer, ResponseError):
+                    raise answer
+                answers.append(answer)
+        except (ResponseError, InvalidResponse) as fault:
+            self._fail(fault)
+        self._take(answers)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(exc or RedisConnectionError("closed by the server"))
+
+    async def until_lost(self) -> None:
+        """Raises what ended the connection, as soon as something did."""
+        await self._lost
+
+    def _fail(self, fault: Exception) -> None:
+        if not self._lost.done():
+            self._lost.set_exception(fault)
+            self._lost.exception()  # where nobody waits any more
 
 
 @asynccontextmanager
