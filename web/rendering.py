@@ -118,7 +118,8 @@ class Rendering:
             if step.index > seen:
                 head = self._step_head(project, view, step, now)
                 parts.append(swaps.morph(f"#step-{step.spec.name}-head", head))
-            parts.append(self._log_change(step, seen))
+            if step.log and step.log[-1].index > seen:
+                parts.append(self._log_change(step, seen))
         if progress.cancelling_index > seen:
             parts.append(self._actions_anew(project))
         return "".join(parts)
@@ -311,8 +312,6 @@ class Rendering:
     def _log_change(self, step: StepProgress, seen: int) -> str:
         """Old rows are removed and as many appended; where all are new, the log is replaced."""
         rows = [row for row in step.log if row.index > seen]
-        if not rows:
-            return ""
         name = step.spec.name
         selector = f"#log-{name}"
         html = self.render("fragments/log_rows.html", rows=rows, name=name)

@@ -114,7 +114,9 @@ class Room:
     def receive(self, events: Sequence[Event]) -> None:
         """Take in what happened; events that are known already are passed over. Raises `IndexGap`."""
         known = self.progress.index
-        progress = advance_all(self.progress, [event for event in events if event.index > known])
+        if events and events[0].index <= known:
+            events = [event for event in events if event.index > known]
+        progress = advance_all(self.progress, events)
         position = None if progress.index else self._latest.position
         self._latest = RunView(progress=progress, position=position)
 

@@ -1,6 +1,6 @@
 """What htmx is told to do with a piece of HTML: messages are any mix of these."""
 
-from markupsafe import escape
+from web.moulds import safe
 
 __all__ = ["append", "delete", "fill", "morph", "replace", "title"]
 
@@ -32,7 +32,7 @@ def delete(selector: str) -> str:
 
 def title(text: str) -> str:
     """The page's title."""
-    return f"<title>{escape(text)}</title>"
+    return f"<title>{safe(text)}</title>"
 
 
 def _partial(selector: str, swap: str, html: str) -> str:

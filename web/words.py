@@ -43,6 +43,7 @@ class Words:
 
     def __init__(self, language: Language) -> None:
         self.catalog = catalog_of(language)
+        self._said = lru_cache(maxsize=256)(self._say_step)
 
     def say(self, text: str) -> str:
         """English that was written elsewhere, in this language; as it is where it has no translation."""
@@ -82,11 +83,13 @@ class Words:
         """What is spoken of a run: which step it has come to, and no more."""
         for number, step in enumerate(progress.steps, start=1):
             if step.status is StepStatus.RUNNING:
-                title, count = self.say(step.spec.title), len(progress.steps)
-                return self.tell(
-                    "Step %(number)s of %(count)s: %(step)s", number=number, count=count, step=title
-                )
+                return self._said(number, len(progress.steps), step.spec.title)
         return ""
+
+    def _say_step(self, number: int, count: int, title: str) -> str:
+        return self.tell(
+            "Step %(number)s of %(count)s: %(step)s", number=number, count=count, step=self.say(title)
+        )
 
     def outcome(self, summary: Summary) -> str:
         """How an earlier try ended."""

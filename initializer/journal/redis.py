@@ -169,10 +169,11 @@ def _following(messages: Sequence[Event], last: EventId) -> list[Event] | None:
     known = index_of(last)
     events: list[Event] = []
     for event in messages:
-        if event.index == known + 1:
+        index = event.index
+        if index == known + 1:
             events.append(event)
-            known, last = event.index, event.id
-        elif event.index > known or _is_rewritten(event.id, last):
+            known, last = index, event.id
+        elif index > known or _is_rewritten(event.id, last):
             return None
     return events
 

@@ -173,6 +173,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def holds(self, event_id: EventId) -> bool:
         """Whether this is the fold of a list with that event: an index alone may have changed hands."""
+        if event_id == self.tail:
+            return bool(event_id)
         index = index_of(event_id)
         owners = [attempt_of(first) for first in self.firsts if index_of(first) <= index]
         return index <= self.index and owners[-1:] == [attempt_of(event_id)]
@@ -218,11 +220,12 @@ def advance_all(progress: Progress, events: Iterable[Event]) -> Progress:
     last: Event | None = None
     index = progress.index
     for event in events:
-        if event.index != index + 1:
-            raise IndexGap(expected=index + 1, received=event.index)
+        received = event.index
+        if received != index + 1:
+            raise IndexGap(expected=index + 1, received=received)
         if last is not None and not _leaves_nothing_of(event, last):
             progress = _advance(progress, last)
-        index, last = index + 1, event
+        index, last = received, event
     return progress if last is None else _advance(progress, last)
 
 
