@@ -7,18 +7,21 @@ children must be started by a thread that lives as long as they may, the event l
 """
 
 import asyncio
+import ctypes
 import math
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["bound_to_parent", "until_exit", "until_gone"]
+__all__ = ["bound_to_parent", "end_with_parent", "until_exit", "until_gone"]
 
 BACKSTOP_S = 30
 """How much later than its time limit `timeout` ends a group that nobody looks after any more."""
+_PR_SET_PDEATHSIG = 1
 DEATH_S = 5.0
 """How long a killed process is waited for; one that hangs in the kernel may take longer."""
 
@@ -39,6 +42,12 @@ def bound_to_parent(command: Sequence[str], timeout_s: float) -> list[str]:
         *(setpriv, "--pdeathsig", "KILL", "--"),
         *command,
     ]
+
+
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent is gone; does nothing but on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 async def until_exit(pid: int) -> None:

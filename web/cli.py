@@ -1,6 +1,7 @@
 """The command line: `initializer serve` and `initializer doctor`."""
 
 import os
+from typing import Annotated
 
 import typer
 
@@ -19,12 +20,16 @@ cli = typer.Typer(
 
 
 @cli.command("serve")
-def serve_command() -> None:
+def serve_command(
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="How many processes share the port, on PostgreSQL and Redis.")
+    ] = 1,
+) -> None:
     """Serve the app. Settings are environment variables; none is needed."""
     try:
         settings = Settings.from_environ(os.environ)
         configure_logging(settings.log_level)
-        serve(settings)
+        serve(settings, workers=workers)
     except (BadSetting, CheckFailed) as fault:
         typer.echo(f"Cannot start: {fault}", err=True)
         raise typer.Exit(1) from None

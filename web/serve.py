@@ -1,20 +1,33 @@
 """Serves the app: checks the machine, binds, and hands over to uvicorn."""
 
 import gc
+import os
 import resource
+import signal
 import socket
 import sys
 
 import structlog
 import uvicorn
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
 
-from initializer.checks import bind, check_database, check_git, check_servers, hold_data_folder
+from initializer.checks import (
+    CheckFailed,
+    bind,
+    check_database,
+    check_git,
+    check_servers,
+    hold_data_folder,
+)
+from initializer.logs import configure_logging
+from initializer.process_groups import end_with_parent
 from initializer.running.recovery import takeover_limit_s
 from initializer.settings import Settings, is_loopback
 from web.app import create_app
 from web.shared_frames import SharedFrames
 
-__all__ = ["serve"]
+__all__ = ["serve", "worker_app"]
 
 SHUTDOWN_LIMIT_S = 10
 MAX_CONNECTIONS = 10_000
@@ -26,8 +39,15 @@ COLLECTED_OBJECTS = 20_000
 log = structlog.get_logger()
 
 
-def serve(settings: Settings) -> None:
-    """Serve until a signal ends it. Raises `CheckFailed` where the machine is not as it must be."""
+def serve(settings: Settings, *, workers: int = 1) -> None:
+    """Serve until a signal ends it, with as many processes on one port.
+
+    Raises `CheckFailed` where the machine is not as it must be.
+    """
+    if workers > 1 and not settings.is_on_servers:
+        raise CheckFailed(
+            "--workers needs PostgreSQL and Redis (DATABASE_URL, REDIS_URL); without them one process works"
+        )
     check_git()
     open_files = _raise_file_limit()
     with (
@@ -41,7 +61,9 @@ def serve(settings: Settings) -> None:
             check_database(settings.database_url)
         _greet(settings, bound)
         config = uvicorn.Config(
-            create_app(settings),
+            create_app(settings) if workers == 1 else "web.serve:worker_app",
+            factory=workers > 1,
+            workers=workers,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -51,8 +73,21 @@ def serve(settings: Settings) -> None:
             limit_concurrency=min(MAX_CONNECTIONS, open_files // 2),  # the other half is for runs
             timeout_graceful_shutdown=SHUTDOWN_LIMIT_S,
         )
-        _calm_collector()
-        uvicorn.Server(config).run(sockets=[bound])
+        if workers > 1:
+            Multiprocess(config, [bound]).run()
+        else:
+            _calm_collector()
+            uvicorn.Server(config).run(sockets=[bound])
+
+
+def worker_app() -> Starlette:
+    """The app of one of several workers, which ends when the process that looks after it is gone."""
+    settings = Settings.from_environ(os.environ)
+    configure_logging(settings.log_level)
+    end_with_parent(signal.SIGTERM)
+    app = create_app(settings)
+    _calm_collector()
+    return app
 
 
 def _raise_file_limit() -> int:
