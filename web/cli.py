@@ -1,13 +1,15 @@
-"""The command line: `initializer serve` and `initializer doctor`."""
+"""The command line: `initializer serve`, `initializer doctor` and `initializer bench`."""
 
 import os
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from initializer.checks import CheckFailed, examine
 from initializer.logs import configure_logging
 from initializer.settings import BadSetting, Settings
+from web.bench import Load, bench
 from web.serve import serve
 
 __all__ = ["main"]
@@ -42,6 +44,18 @@ def doctor() -> None:
     for finding in findings:
         typer.echo(f"{'ok  ' if finding.is_ok else 'FAIL'} {finding.sentence}")
     raise typer.Exit(0 if all(finding.is_ok for finding in findings) else 1)
+
+
+@cli.command("bench")
+def bench_command(
+    viewers: Annotated[int, typer.Option(min=1, max=5000, help="Viewers of each project.")] = 200,
+    projects: Annotated[int, typer.Option(min=1, max=500, help="Projects that run at once.")] = 1,
+    rate: Annotated[int, typer.Option(min=1, max=10_000, help="Reports a second of each project.")] = 30,
+    seconds: Annotated[int, typer.Option(min=1, max=600, help="How long.")] = 10,
+) -> None:
+    """Measure on this machine how fast runs reach their viewers; a folder and a port of its own are used."""
+    load = Load(projects=projects, viewers=viewers, rate=rate, seconds=seconds)
+    raise typer.Exit(0 if bench(load, Console()) else 1)
 
 
 def main() -> None:

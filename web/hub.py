@@ -16,6 +16,7 @@ from initializer.engines.engine import Engine
 from initializer.errors import InitializerError
 from initializer.journal.journal import Journal, JournalRewritten, JournalUnavailable
 from initializer.model.events import EventId
+from initializer.model.pace import Pace
 from initializer.model.progress import Progress
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
@@ -193,9 +194,11 @@ class Hub:
 
     async def _read(self, run: str, opened: "_OpenRoom") -> None:
         """Keep a room current until its run ends."""
+        pace = Pace(self._tick_s)
         try:
             async with aclosing(self._journal.follow(run)) as following:
                 async for events in following:
+                    pace.begin(time.monotonic())
                     size = FOLD_EVENTS if self._tick_s or not opened.is_read.is_set() else 1
                     for start in range(0, len(events), size):
                         if start and start % FOLD_EVENTS == 0:
@@ -207,7 +210,7 @@ class Hub:
                     opened.is_read.set()
                     if opened.room.progress.status.is_final:
                         break
-                    await asyncio.sleep(self._tick_s)
+                    await asyncio.sleep(pace.pause_s(time.monotonic()))
             await self._end(run, opened)
         except (JournalUnavailable, JournalRewritten) as error:
             log.warning("viewers sent away", project=run, error=str(error))

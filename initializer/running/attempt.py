@@ -24,6 +24,7 @@ from initializer.model.events import (
     is_final,
 )
 from initializer.model.execution import Execution
+from initializer.model.pace import Pace
 from initializer.model.pipeline import StepSpec
 from initializer.model.progress import fold
 from initializer.model.summary import recall, summarise
@@ -256,8 +257,10 @@ class Attempt:
 
     async def _write(self) -> None:
         """Append what is said: the first at once, then at most once a tick."""
+        pace = Pace(TICK_S)
         while True:
             await self._said.wait()
+            pace.begin(time.monotonic())
             self._said.clear()
             self._pressed.clear()
             self._advance(self._outbox.cut(_now()))
@@ -265,7 +268,7 @@ class Attempt:
             if not self._outbox.is_unacknowledged:
                 self._settled.set()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
+                async with asyncio.timeout(pace.pause_s(time.monotonic())):
                     await self._pressed.wait()
 
     async def _append(self) -> None:
