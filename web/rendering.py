@@ -282,9 +282,9 @@ class Rendering:
         elapsed = elapsed_ms(step.started_at, now)
         return mould.fill(
             {
-                "message": safe(step.message),
+                "message": safe(self.words.say(step.message)),
                 "percent": step.percent,
-                "substep": substep and safe(substep.name),
+                "substep": substep and safe(self.words.say(substep.name)),
                 "substep_percent": substep and substep.progress,
                 "elapsed": elapsed,
                 "clock": clock(elapsed),

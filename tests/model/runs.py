@@ -35,6 +35,7 @@ from initializer.model.progress import Progress, Status, advance
 START = datetime(2026, 1, 1, 10, 0, tzinfo=UTC)
 HOSTILE = (
     "plain",
+    "Adding files: <a>",  # as a built-in step says it, and so translated
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>\' hx-get="/evil" ',
     "\x1b[31mred\x1b[0m &amp; <b>",
