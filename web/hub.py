@@ -6,7 +6,8 @@ viewers itself, the same bytes, and no task is woken. Elsewhere each viewer's ta
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
@@ -15,7 +16,7 @@ import structlog
 from initializer.engines.engine import Engine
 from initializer.errors import InitializerError
 from initializer.journal.journal import Journal, JournalRewritten, JournalUnavailable
-from initializer.model.events import EventId
+from initializer.model.events import Event, EventId
 from initializer.model.pace import Pace
 from initializer.model.progress import Progress
 from initializer.projects.database import DatabaseUnavailable
@@ -36,6 +37,8 @@ HEARTBEAT_S = 5
 STUCK_LIMIT_S = 15
 """How long a viewer that takes nothing may miss what is due; then it is sent away."""
 LOOK_FOR_STUCK_S = 1
+EVENTS_WRITTEN = 16
+"""How many events are written at once where each has a frame: well below what a connection may hold."""
 BEATS = 500
 """How many heartbeats are written before the event loop gets its turn: a millisecond or two."""
 ROW_CHECK_S = 5
@@ -199,13 +202,15 @@ class Hub:
             async with aclosing(self._journal.follow(run)) as following:
                 async for events in following:
                     pace.begin(time.monotonic())
-                    size = FOLD_EVENTS if self._tick_s or not opened.is_read.is_set() else 1
+                    is_each = not self._tick_s and opened.is_read.is_set()
+                    size = EVENTS_WRITTEN if is_each else FOLD_EVENTS
                     for start in range(0, len(events), size):
-                        if start and start % FOLD_EVENTS == 0:
+                        if start:
                             await asyncio.sleep(0)
-                        opened.room.receive(events[start : start + size])
-                        if size == 1:
-                            self._show(opened)
+                        if is_each:
+                            self._show_each(opened, events[start : start + size])
+                        else:
+                            opened.room.receive(events[start : start + size])
                     self._show(opened)
                     opened.is_read.set()
                     if opened.room.progress.status.is_final:
@@ -267,6 +272,19 @@ class Hub:
             if opened.room.is_over:
                 for outlet in outlets:
                     outlet.close(NORMAL)
+
+    def _show_each(self, opened: "_OpenRoom", events: Sequence[Event]) -> None:
+        """Show events one by one; the frames that they make are written to each outlet in one go."""
+        writes: defaultdict[Collection[Outlet], list[bytes]] = defaultdict(list)
+        for event in events:
+            opened.room.receive((event,))
+            opened.room.tick()
+            for frame, outlets in opened.room.due(time.monotonic()):
+                writes[outlets].append(opened.encode(frame))
+        for outlets, frames in writes.items():
+            written = b"".join(frames)
+            for outlet in outlets:
+                outlet.write(written)
 
     def _catch_up(self, opened: "_OpenRoom", viewer: Viewer, outlet: Outlet) -> None:
         """Write what a viewer misses that has just come, or drained."""

@@ -38,8 +38,8 @@ class Outlet(Protocol):
     on_drained: Callable[[], object]
     """Called when the connection is no longer full."""
 
-    def write(self, frame: bytes) -> None:
-        """Send a whole frame; a connection that is closing, or gone, takes none."""
+    def write(self, frames: bytes) -> None:
+        """Send whole frames; a connection that is closing, or gone, takes none."""
 
     def close(self, code: int) -> None:
         """Say goodbye behind all that was written; the app reads the disconnect."""
@@ -80,6 +80,7 @@ class Room:
         self._render_frame = render_frame
         self._frames: dict[tuple[EventId, Language], str] = {}  # to `shown`, from the event that was seen
         self._viewers: set[Viewer] = set()
+        self._asking: set[Viewer] = set()  # those without an outlet
         self._level: defaultdict[Language, dict[Viewer, Outlet]] = defaultdict(dict)  # have seen `_told`
         self._told = self._position
 
@@ -104,11 +105,14 @@ class Room:
         """A new viewer that shows the events up to `after`; where that cannot be, it gets all."""
         viewer = Viewer((after, None) if self.shown.progress.holds(after) else None, language, outlet)
         self._viewers.add(viewer)
+        if outlet is None:
+            self._asking.add(viewer)
         return viewer
 
     def detach(self, viewer: Viewer) -> None:
         """The viewer has left."""
         self._viewers.discard(viewer)
+        self._asking.discard(viewer)
         self._level[viewer.language].pop(viewer, None)
 
     def receive(self, events: Sequence[Event]) -> None:
@@ -188,6 +192,6 @@ class Room:
         return self._frames[key]
 
     def wake(self) -> None:
-        """Have every viewer look again."""
-        for viewer in self._viewers:
+        """Have every viewer that asks for its frames look again."""
+        for viewer in self._asking:
             viewer.woken.set()

@@ -48,9 +48,9 @@ class SharedFrames(WebSocketsSansIOProtocol):
         self.on_drained: Callable[[], object] = _nothing
         self._cut_off: asyncio.TimerHandle | None = None
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frames: bytes) -> None:
         if self.conn.state is OPEN and not self.disconnected:
-            self.transport.write(frame)
+            self.transport.write(frames)
 
     def close(self, code: int) -> None:
         if self.conn.state is not OPEN or self.disconnected:

@@ -80,7 +80,7 @@ class LiveServer:
 
 @asynccontextmanager
 async def open_live_server(
-    folder: Path, *, ws: Any, is_compressed: bool = False
+    folder: Path, *, ws: Any, is_compressed: bool = False, frames_per_second: int = 1000
 ) -> AsyncIterator[LiveServer]:
     """The server at work."""
     rendering = Rendering(folder_of("templates"), Assets(folder_of("static")), now=lambda: at(1000))
@@ -96,7 +96,7 @@ async def open_live_server(
                 projects=projects,
                 engine=InlineEngine(),
                 rendering=rendering,
-                frames_per_second=1000,
+                frames_per_second=frames_per_second,
             ) as live.hub:
                 yield {"services": SimpleNamespace(projects=projects, hub=live.hub)}
 

@@ -159,6 +159,20 @@ async def test_a_run_that_is_over_and_one_that_is_not_known_are_told(server: Liv
         assert await read_all(viewer) == ([], 4404)
 
 
+async def test_each_event_has_a_frame_where_there_is_no_tick(options: dict[str, Any], tmp_path: Path) -> None:
+    async with open_live_server(tmp_path, **options, frames_per_second=0) as live:
+        await live.begin()
+        async with connect(f"{live.url}?after=1-2") as viewer:
+            await until(lambda: RUN in live.hub._rooms and live.hub._rooms[RUN].room.viewers)
+            for number in range(50):
+                await live.log(f"line {number};")
+            frames = [frame for frame in await read_until(viewer, "line 49;") if frame != "{}"]
+            if outlets_are_used(live):
+                assert len(frames) == 50
+            await live.end()
+            assert (await read_all(viewer))[1] == 1000
+
+
 # Viewers that do not read
 
 
@@ -205,6 +219,10 @@ class Stuck:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def outlets_are_used(live: LiveServer) -> bool:
+    return bool(live.hub._delivering)
 
 
 def is_any_full(live: LiveServer) -> bool:
