@@ -42,7 +42,7 @@ class Language(StrEnum):
         return {Language.ENGLISH: "English", Language.CHINESE: "中文"}[self]
 
 
-VARY = "accept-language, cookie"
+VARY = "accept-language, cookie, page-language"
 """What an answer in words depends on."""
 COOKIE = "language"
 _TAGS = frozenset(Language)
@@ -124,10 +124,15 @@ def read_po(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def language_of(connection: HTTPConnection) -> Language:
-    """The language of who asks: as chosen, else as the browser says, else English."""
-    chosen = connection.cookies.get(COOKIE, "")
-    if chosen in _TAGS:
-        return Language(chosen)
+    """The language of who asks: of the open page, else as chosen, else as the browser says, else English.
+
+    A page stays in its language until it is loaded anew, also where another tab has chosen another one. It
+    says which by a header; a socket, which has none of its own, in its address.
+    """
+    of_page = connection.headers.get("page-language", connection.query_params.get("page-language", ""))
+    for chosen in (of_page, connection.cookies.get(COOKIE, "")):
+        if chosen in _TAGS:
+            return Language(chosen)
     return negotiate(connection.headers.get("accept-language", ""))
 
 

@@ -16,7 +16,7 @@
 
   const fetchRows = async (log, asked) => {
     try {
-      const response = await fetch(`${log.dataset.url}?${asked}`, { headers: { "hx-request": "true" } });
+      const response = await fetch(`${log.dataset.url}?${asked}`, { headers: { "hx-request": "true", "page-language": document.documentElement.lang } });
       if (!response.ok) return null;
       const made = document.createElement("template");
       made.innerHTML = await response.text(); // escaped by the server, and no script of a template runs

@@ -9,9 +9,10 @@
     if (ctx.target?.id === "main" && !main.querySelector("[autofocus]")) main.focus({ preventScroll: true });
   });
 
-  // Empty fields of a search are no part of its address.
+  // What is asked for is said in the language of this page; empty fields of a search are no part of its address.
   document.addEventListener("htmx:config:request", (event) => {
     const { request } = event.detail.ctx;
+    request.headers["page-language"] = document.documentElement.lang; // another tab may have switched
     if (request.method !== "GET") return;
     for (const [name, value] of [...request.body]) if (value === "") request.body.delete(name);
   });

@@ -69,6 +69,30 @@ def test_a_project_is_created_in_chinese_and_watched_to_its_end(
     assert ENGLISH_SENTENCE.findall(own_words(page)) == []
 
 
+def test_a_page_keeps_its_language_when_another_tab_switches(
+    held_server: ServerProcess, gate: Gate, visitors: Visitors
+) -> None:
+    project = held_server.create("Two tabs")
+    held_server.wait_for_event(project, type="progress", step="setup_gitops")
+    page = visitors.open(f"{held_server.url}/projects/{project}", locale="en-GB")
+    other = page.context.new_page()
+    other.goto(held_server.url)
+    other.get_by_role("link", name="中文").click()
+    expect(other.get_by_role("heading", level=1)).to_have_text("项目")
+
+    page.evaluate("htmx.process(document.getElementById('live'), true)")  # as after a lost connection
+    page.fill("#log-query", "nothing of the kind")
+    expect(page.locator("#log-hits p")).to_have_text("No line matches")
+    gate.release("setup_gitops")
+    expect(page.locator(".sentence")).to_contain_text("The project is ready.")
+    page.locator(".timeline summary").first.click()
+    expect(page.locator(".log-count").first).to_contain_text("line")
+    page.get_by_role("link", name="Projects").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Projects")
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("项目")
+
+
 def test_why_a_run_failed_is_told_in_chinese(server: ServerProcess, visitors: Visitors) -> None:
     (server.data / "repositories" / "taken.git").mkdir(parents=True)
     project = server.create("Taken")
