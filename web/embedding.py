@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from web.languages import VARY, language_of
 from web.rendering import Rendering
-from web.runs import row_asked, view_of
+from web.runs import row_asked, view_or_interrupted
 
 __all__ = ["Embedding"]
 
@@ -47,7 +47,8 @@ class Embedding:
     async def progress(self, request: Request) -> Response:
         """The live panel as a fragment, also after the end."""
         row = await row_asked(request)
-        panel = self._rendering.speaking(language_of(request)).panel(row.project, await view_of(request, row))
+        view = await view_or_interrupted(request, row)
+        panel = self._rendering.speaking(language_of(request)).panel(row.project, view)
         return self._fragment(request, panel, is_final=row.status.is_final)
 
     async def summary(self, request: Request) -> Response:
@@ -61,7 +62,9 @@ class Embedding:
     async def badge(self, request: Request) -> Response:
         """The state as a picture."""
         row = await row_asked(request)
-        view = None if row.status.is_final else await view_of(request, row)
+        view = None if row.status.is_final else await view_or_interrupted(request, row)
+        if view is not None and view.is_interrupted:
+            view = None
         badge = self._rendering.speaking(language_of(request)).badge(row, view)
         return Response(badge, media_type="image/svg+xml", headers=_FRESH)
 

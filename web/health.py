@@ -20,8 +20,12 @@ async def _live(_request: Request) -> Response:
 
 
 async def _ready(request: Request) -> Response:
+    """Whether the database and the journal answer; the engine is in this process."""
+    parts = services(request)
+    found = {"database": "ok", "journal": "away" if parts.journal.is_away else "ok"}
     try:
-        await services(request).projects.ping()
+        await parts.projects.ping()
     except DatabaseUnavailable as error:
-        return JSONResponse({"status": "unavailable", "database": str(error)}, 503)
-    return JSONResponse({"status": "ok", "database": "ok"})
+        found["database"] = str(error)
+    is_ready = set(found.values()) == {"ok"}
+    return JSONResponse({"status": "ok" if is_ready else "unavailable", **found}, 200 if is_ready else 503)

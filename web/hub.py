@@ -41,6 +41,8 @@ EVENTS_WRITTEN = 16
 """How many events are written at once where each has a frame: well below what a connection may hold."""
 BEATS = 500
 """How many heartbeats are written before the event loop gets its turn: a millisecond or two."""
+JOURNAL_CHECK_S = 0.5
+"""How often is looked whether the journal answers."""
 ROW_CHECK_S = 5
 """How often the rows of all watched runs are read: a final row ends its page, whatever the journal says."""
 RETRY_S = 1
@@ -165,6 +167,17 @@ class Hub:
                 opened.room.move(self._engine.position(run))
                 self._show(opened)
             await asyncio.sleep(self._tick_s)
+
+    async def watch_journal(self) -> None:
+        """Tell all viewers when the journal does not answer, and when it does again, for ever."""
+        was_away = False
+        while True:
+            await asyncio.sleep(JOURNAL_CHECK_S)
+            is_away = self._journal.is_away
+            for opened in self._rooms.values() if is_away or was_away else ():
+                opened.room.interrupt(is_away)
+                self._show(opened)
+            was_away = is_away
 
     async def beat(self) -> None:
         """Say to all outlets that the server lives, in an even beat, for ever."""
@@ -349,7 +362,13 @@ async def open_hub(
             frames_per_second=frames_per_second,
             group=group,
         )
-        tasks = (hub.check_rows(), hub.follow_positions(), hub.beat(), hub.send_stuck_away())
+        tasks = (
+            hub.check_rows(),
+            hub.follow_positions(),
+            hub.watch_journal(),
+            hub.beat(),
+            hub.send_stuck_away(),
+        )
         keepers = [group.create_task(task) for task in tasks]
         try:
             yield hub

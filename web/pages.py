@@ -30,7 +30,7 @@ from web.live_socket import shown_event
 from web.preview import preview_of
 from web.rendering import Rendering
 from web.room import RunView
-from web.runs import row_asked, view_of
+from web.runs import row_asked, view_of, view_or_interrupted
 from web.security import BodyLimit, authorize, check_origin
 from web.state import services
 
@@ -153,7 +153,7 @@ class Pages:
         if row.status.is_final:
             return _html(self._spoken(request).page(row, None, offered=offered(request, row)))
         durations = await services(request).projects.durations(row.project.parameters.template.name)
-        view = await view_of(request, row)
+        view = await view_or_interrupted(request, row)
         page = self._spoken(request).page(
             row, view, offered=offered(request, row), usual_ms=usual_range(durations)
         )

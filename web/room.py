@@ -24,8 +24,12 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     progress: Progress
     position: int | None = None
+    is_interrupted: bool = False
+    """Whether the journal does not answer, so that the run may have gone on unseen."""
 
 
+Shown = tuple[EventId, int | None, bool]
+"""What one page shows of a view: up to which event, and the rest of it."""
 RenderFrame = Callable[[RunView, EventId, Language], str]
 """What changed in a view since an event, as HTML in a language; since none, the whole panel."""
 
@@ -46,14 +50,12 @@ class Outlet(Protocol):
 
 
 class Viewer:
-    """One open page. `seen` is the event and the position it shows, None as long as that is unknown.
+    """One open page. `seen` is what it shows, None as long as that is unknown.
 
     One without an outlet asks for its frames. Of one that keeps level, the room knows what it has seen.
     """
 
-    def __init__(
-        self, seen: tuple[EventId, int | None] | None, language: Language, outlet: Outlet | None = None
-    ) -> None:
+    def __init__(self, seen: Shown | None, language: Language, outlet: Outlet | None = None) -> None:
         self.seen = seen
         self.language = language
         self.outlet = outlet
@@ -103,7 +105,7 @@ class Room:
         self, *, after: EventId, language: Language = Language.ENGLISH, outlet: Outlet | None = None
     ) -> Viewer:
         """A new viewer that shows the events up to `after`; where that cannot be, it gets all."""
-        viewer = Viewer((after, None) if self.shown.progress.holds(after) else None, language, outlet)
+        viewer = Viewer((after, None, False) if self.shown.progress.holds(after) else None, language, outlet)
         self._viewers.add(viewer)
         if outlet is None:
             self._asking.add(viewer)
@@ -128,6 +130,11 @@ class Room:
         """The run waits at this place in the queue."""
         if not self.progress.index:
             self._latest = RunView(progress=self.progress, position=position)
+
+    def interrupt(self, is_interrupted: bool) -> None:
+        """The journal does not answer, or answers again."""
+        if is_interrupted is not self._latest.is_interrupted:
+            self._latest = msgspec.structs.replace(self._latest, is_interrupted=is_interrupted)
 
     def tick(self) -> None:
         """Show what has come since the last tick."""
@@ -180,8 +187,8 @@ class Room:
             self._level.clear()
 
     @property
-    def _position(self) -> tuple[EventId, int | None]:
-        return self.shown.progress.tail, self.shown.position
+    def _position(self) -> Shown:
+        return self.shown.progress.tail, self.shown.position, self.shown.is_interrupted
 
     def _frame(self, after: EventId, language: Language) -> str:
         key = (after, language)

@@ -2,17 +2,19 @@
 
 import asyncio
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from initializer.access import Action
-from initializer.model.progress import fold
+from initializer.journal.journal import JournalUnavailable
+from initializer.model.progress import Progress, fold
 from initializer.projects.projects import ProjectRow
 from web.room import RunView
 from web.security import authorize
 from web.state import services
 
-__all__ = ["row_asked", "view_of"]
+__all__ = ["row_asked", "view_of", "view_or_interrupted"]
 
 
 async def row_asked(request: Request) -> ProjectRow:
@@ -34,3 +36,13 @@ async def view_of(request: Request, row: ProjectRow) -> RunView:
     progress = await asyncio.to_thread(fold, row.project.parameters.pipeline, events)
     position = None if progress.index else parts.engine.position(row.project.id)
     return RunView(progress=progress, position=position)
+
+
+async def view_or_interrupted(request: Request, row: ProjectRow) -> RunView:
+    """`view_of`; where the journal does not answer, what the row tells, and that it is not all."""
+    try:
+        return await view_of(request, row)
+    except JournalUnavailable:
+        waiting = Progress.waiting(row.project.parameters.pipeline)
+        progress = msgspec.structs.replace(waiting, status=row.status)
+        return RunView(progress=progress, is_interrupted=True)

@@ -62,6 +62,8 @@ class Words:
     def now_line(self, view: RunView) -> str:
         """What is happening now, in one line."""
         progress = view.progress
+        if view.is_interrupted:
+            return self.tell("Live data is interrupted, reconnecting; the run goes on")
         if not progress.index:
             if view.position is None:
                 return self.tell("Starting")

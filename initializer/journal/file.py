@@ -41,6 +41,10 @@ class FileJournal:
         self._signals = Signals()
         folder.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def is_away(self) -> bool:
+        return False
+
     async def append(
         self, run: str, events: Sequence[Event], *, expected_tail: EventId | None, is_durable: bool = False
     ) -> None:

@@ -59,6 +59,10 @@ def behind(run: str, events: Sequence[Event], after: EventId) -> list[Event]:
 class Journal(Protocol):
     """Where the events of runs live. One writer a run; any number of readers."""
 
+    @property
+    def is_away(self) -> bool:
+        """Whether it is known not to answer now."""
+
     async def append(
         self, run: str, events: Sequence[Event], *, expected_tail: EventId | None, is_durable: bool = False
     ) -> None:

@@ -18,6 +18,10 @@ class MemoryJournal:
         self._expires_at: dict[str, datetime] = {}
         self._signals = Signals()
 
+    @property
+    def is_away(self) -> bool:
+        return False
+
     async def append(
         self,
         run: str,

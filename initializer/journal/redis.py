@@ -73,6 +73,10 @@ class RedisJournal:
         self._subscription = subscription
         self._append = client.register_script(_APPEND)
 
+    @property
+    def is_away(self) -> bool:
+        return not self._subscription.is_connected
+
     async def append(
         self,
         run: str,

@@ -79,6 +79,7 @@ class Subscription:
         self._asked: set[bytes] = set()  # channels that this connection was asked for
         self._confirmed: set[bytes] = set()
         self._heard_at = 0.0
+        self.is_connected = False
 
     @contextmanager
     def listen(self, channel: str) -> Iterator[Listener]:
@@ -115,8 +116,10 @@ class Subscription:
         connection: Any = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.connect()
+            self.is_connected = True
             yield connection
         finally:
+            self.is_connected = False
             self._asked.clear()
             self._confirmed.clear()
             for listeners in self._listeners.values():

@@ -59,6 +59,11 @@ def test_redis_is_killed_under_a_run_and_every_viewer_ends_with_the_whole(
         lose(redis_server)
         gate.release("setup_gitops")
         wait_for(lambda: "trying again" in one.stderr, "an append that fails")
+        for process, viewer in zip((one, other), viewers, strict=True):
+            wait_for(lambda viewer=viewer: "reconnecting" in viewer.last_frame, "what viewers are told")
+            page = process.client.get(f"/projects/{project}")
+            assert (page.status_code, "reconnecting" in page.text) == (200, True)
+            assert process.client.get("/readyz").json()["journal"] == "away"
         redis_server.start()
         one.wait_for_end(project)
         frames = {viewer.end() for viewer in viewers}

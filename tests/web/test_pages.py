@@ -170,7 +170,7 @@ def test_a_page_is_not_kept_by_caches(site: ServerProcess) -> None:
 
 def test_health_says_that_it_lives_and_can_work(site: ServerProcess) -> None:
     assert site.client.get("/livez").json() == {"status": "ok"}
-    assert site.client.get("/readyz").json() == {"status": "ok", "database": "ok"}
+    assert site.client.get("/readyz").json() == {"status": "ok", "database": "ok", "journal": "ok"}
 
 
 def test_what_has_no_page_around_it_has_an_icon(site: ServerProcess) -> None:
