@@ -1,6 +1,6 @@
 """What the form would make, shown before it makes it: a dry run of names and paths, nothing is written."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -23,7 +23,7 @@ STAND_IN = "your-project"
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of each part, sorted. Without a template there are none of that part."""
+    """The files of each part, sorted."""
 
     template: list[str]
     manifests: list[str]
@@ -36,27 +36,29 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def preview_of(asked: ProjectRequest, *, owner: str, catalog: Mapping[str, Template]) -> Preview:
-    """What a request would make, as far as it goes; what is wrong in it is left out."""
+    """What a request would make, as far as it goes; what is wrong in it is left out.
+
+    Without a template that is nothing: a count of the rest would be told as if it were all.
+    """
     slug = slug_of(asked.name)
     slug = slug if is_slug(slug) else STAND_IN
     template = catalog.get(asked.template)
+    if template is None:
+        return Preview(template=[], manifests=[], gitops=[])
     environments = [name for name in asked.environments[:MAX_ENVIRONMENTS] if is_environment(name)]
-    paths: Iterable[str] = ()
-    manifests: Iterable[str] = ()
-    if template is not None:
-        answers = template_answers(
-            name=asked.name,
-            slug=slug,
-            description=asked.description,
-            owner=owner,
-            created_at=datetime.now(UTC),
-            template_version=template.version,
-        )
-        paths = [*preview_paths(template, answers)]
-        if environments:
-            manifests = environment_files(slug, environments, port=template.port)
+    answers = template_answers(
+        name=asked.name,
+        slug=slug,
+        description=asked.description,
+        owner=owner,
+        created_at=datetime.now(UTC),
+        template_version=template.version,
+    )
+    manifests = environment_files(slug, environments, port=template.port) if environments else ()
     return Preview(
-        template=sorted(paths), manifests=sorted(manifests), gitops=_gitops(slug, environments, asked.gitops)
+        template=sorted(preview_paths(template, answers)),
+        manifests=sorted(manifests),
+        gitops=_gitops(slug, environments, asked.gitops),
     )
 
 

@@ -10,6 +10,7 @@
     showTimes();
   };
   const showButtons = () => {
+    if (!document.querySelector(".log-box")) return; // a search alone has no log to change
     for (const button of document.querySelectorAll("[data-log-option][hidden]")) {
       button.hidden = false;
       button.setAttribute("aria-pressed", stored(button.dataset.logOption));

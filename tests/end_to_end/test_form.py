@@ -12,6 +12,8 @@ from harness.server import ServerProcess
 def test_the_preview_lists_exactly_the_files_that_are_made(
     server: ServerProcess, visitors: Visitors, tmp_path: Path
 ) -> None:
+    without_template = server.client.get("/projects/new/preview?name=x&environments=qa&gitops=flux").text
+    assert "<details" not in without_template  # a count of the rest would be told as if it were all
     page = visitors.open(f"{server.url}/projects/new")
     page.fill("#name", "Pre view")
     page.locator('label:has(input[value="python-service"])').click()

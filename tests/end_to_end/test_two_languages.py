@@ -31,11 +31,11 @@ def own_words(page: Page) -> str:
 
 
 def test_the_switch_changes_the_language_and_is_kept(server: ServerProcess, visitors: Visitors) -> None:
-    page = visitors.open(f"{server.url}/projects/new?name=Shop", locale="en-GB")
+    page = visitors.open(f"{server.url}/projects/new?name=Shop&template=bare", locale="en-GB")
     expect(page.get_by_role("heading", level=1)).to_have_text("New project")
     page.get_by_role("link", name="中文").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("新建项目")
-    assert page.url == f"{server.url}/projects/new?name=Shop"
+    assert page.url == f"{server.url}/projects/new?name=Shop&template=bare"
     assert page.locator("html").get_attribute("lang") == "zh-Hans"
     expect(page.locator("#preview summary")).to_contain_text("个文件")
     page.goto(f"{server.url}/?q=x")
