@@ -1,10 +1,11 @@
-"""Takes the README's pictures from the real app: `make screenshots`.
+"""Takes the pictures of README.md and docs/looks.md from the real app: `make screenshots`.
 
-Starts the app in a folder of its own, creates a project through the form in headless Chromium, and takes the
-live run and the summary as they are, light and dark.
+Starts the app in a folder of its own, and for each look creates projects through the form in headless Chromium:
+one that is seen live and as a summary, and one that fails because a stranger's repository has its name.
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -23,9 +25,26 @@ CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-netwo
 START_LIMIT_S = 30
 
 
+class Look(NamedTuple):
+    """How a page is looked at."""
+
+    scheme: str
+    width: int
+    locale: str
+
+
+LOOKS = {
+    "light": Look("light", 1100, "en-GB"),
+    "dark": Look("dark", 1100, "en-GB"),
+    "chinese": Look("light", 1100, "zh-CN"),
+    "narrow": Look("light", 320, "en-GB"),
+    "narrow-chinese": Look("dark", 320, "zh-CN"),
+}
+
+
 @contextmanager
-def served() -> Iterator[str]:
-    """The base URL of a fresh app."""
+def served() -> Iterator[tuple[str, Path]]:
+    """The base URL of a fresh app, and the folder it keeps its data in."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +57,7 @@ def served() -> Iterator[str]:
             server.stdout.readline()  # it is bound now, and answers once it is ready
             url = f"http://localhost:{port}"
             until_ready(url)
-            yield url
+            yield url, Path(folder)
             server.terminate()
 
 
@@ -50,44 +69,66 @@ def until_ready(url: str) -> None:
         raise SystemExit(f"the app did not start: {error}") from error
 
 
-def new_page(browser: Browser, scheme: str, width: int = 1100) -> Page:
-    """A page of that colour scheme."""
+def new_page(browser: Browser, look: Look) -> Page:
+    """A page that is looked at like that."""
     context = browser.new_context(
-        viewport={"width": width, "height": 860}, color_scheme="dark" if scheme == "dark" else "light"
+        viewport={"width": look.width, "height": 860},
+        color_scheme="dark" if look.scheme == "dark" else "light",
+        locale=look.locale,
     )
     return context.new_page()
 
 
-def take(page: Page, name: str) -> None:
-    """Keep what the page shows."""
-    page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
-
-
-def create(page: Page, url: str, name: str) -> None:
-    """Fill in the form and press Create."""
+def fill_in(page: Page, url: str, name: str) -> None:
+    """The form, ready to be sent, with the list of what will be made."""
     page.goto(f"{url}/projects/new")
     page.fill("#name", name)
     page.fill("#description", "Takes orders and tells the warehouse")
     page.check("input[name=template][value=python-service]", force=True)
     page.wait_for_function("() => document.querySelector('#slug code') !== null")
+    page.click("#preview summary")
+
+
+def take_all(page: Page, url: str, data: Path, look: str) -> None:
+    """Every page in one look."""
+
+    def take(name: str) -> None:
+        page.mouse.move(0, 0)  # nothing is pointed at
+        page.screenshot(path=IMAGES / f"{name}-{look}.png", full_page=True)
+
+    fill_in(page, url, f"Order service {look}")
+    take("form")
+    page.click("#create button[type=submit]")
+    page.wait_for_function("() => document.getElementById('run-progress')?.value > 30")
+    take("run")
+    page.wait_for_selector("#run[data-state=active]")
+    take("summary")
+    project = page.url
+    page.goto(f"{project}/search?q=commit")
+    take("search")
+    page.goto(f"{project}/log/push_template")
+    take("log")
+    name = f"Taken {look}"
+    (data / "repositories" / f"{re.sub('[^a-z]+', '-', name.lower())}.git").mkdir()
+    fill_in(page, url, name)
+    page.click("#create button[type=submit]")
+    page.wait_for_selector("#run[data-state=failed]")
+    take("failed")
+    page.goto(url)
+    take("list")
+    page.goto(f"{url}/projects/unknown")
+    take("unknown")
 
 
 def main() -> None:
     """Take them all."""
     IMAGES.mkdir(exist_ok=True)
-    with served() as url, sync_playwright() as playwright:
+    with served() as (url, data), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        for scheme in ("light", "dark"):
-            page = new_page(browser, scheme)
-            create(page, url, f"Order service {scheme}")
-            take(page, f"form-{scheme}")
-            page.click("#create button[type=submit]")
-            page.wait_for_function("() => document.getElementById('run-progress')?.value > 30")
-            take(page, f"run-{scheme}")
-            page.wait_for_selector("#run[data-state=active]")
-            take(page, f"summary-{scheme}")
-            page.goto(url)
-            take(page, f"list-{scheme}")
+        for name, look in LOOKS.items():
+            page = new_page(browser, look)
+            take_all(page, url, data, name)
+            page.context.close()
         browser.close()
 
 
