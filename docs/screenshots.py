@@ -1,7 +1,8 @@
 """Takes the pictures of README.md and docs/looks.md from the real app: `make screenshots`.
 
-Starts the app in a folder of its own, and for each look creates projects through the form in headless Chromium:
-one that is seen live and as a summary, and one that fails because a stranger's repository has its name.
+Starts the app in a folder of its own, and for each look creates projects through the form in headless
+Chromium: one that is seen live and as a summary, and one that fails because a stranger's repository has its
+name.
 """
 
 import os
