@@ -79,6 +79,24 @@ def test_the_page_says_who_started_the_run_when_and_how_long_such_runs_take(
     server.wait_for_end(other)
 
 
+def test_the_header_stays_in_view_with_who_started_the_run_and_what_can_be_done(
+    held_server: ServerProcess, visitors: Visitors
+) -> None:
+    _, page = open_held(held_server, visitors, held_server.url, "In view")
+    page.set_viewport_size({"width": 1000, "height": 500})
+    page.locator("#step-push_template-head").click()
+    page.mouse.move(5, 400)
+    page.mouse.wheel(0, 10_000)
+    expect(page.locator(".brand")).not_to_be_in_viewport()
+    for seen in (".origin", "#run-header h1", "#run-progress", ".now-line", ".elapsed", "#cancel"):
+        expect(page.locator(seen)).to_be_in_viewport(ratio=1)
+    page.locator("#step-create_repo-head").focus()
+    header = page.locator("#run-header").bounding_box()
+    step = page.locator("#step-create_repo-head").bounding_box()
+    assert header and step
+    assert step["y"] >= header["y"] + header["height"] - 1  # what has the focus is not beneath the header
+
+
 def test_a_status_speaks_each_step_and_the_end_and_nothing_else(
     start_server: StartServer, gate: Gate, visitors: Visitors
 ) -> None:
