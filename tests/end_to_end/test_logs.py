@@ -210,6 +210,23 @@ def test_a_selection_and_the_focus_survive_every_update(
     expect(page.locator("#log-query")).to_be_focused()
 
 
+def test_a_running_step_that_somebody_closed_stays_closed_and_misses_nothing(
+    speaking: ScriptedServer, visitors: Visitors, speaker: Speaker
+) -> None:
+    page, _ = open_speaking(speaking, visitors, speaker, 3)
+    step = page.locator("details[data-step=speak]")
+    step.locator("summary").click()
+    expect(step).not_to_have_attribute("open", "")
+    speaker.say(5)
+    expect(page.locator("#log-speak-count")).to_have_attribute("data-lines", "8")
+    expect(step).not_to_have_attribute("open", "")
+    step.locator("summary").click()
+    expect(page.locator("#speak-L8")).to_be_visible()
+    assert numbers(page, "speak") == list(range(1, 9))
+    speaker.say(1)
+    expect(page.locator("#speak-L9")).to_be_visible()
+
+
 def test_what_is_read_stays_as_it_is_when_the_run_ends(
     speaking: ScriptedServer, visitors: Visitors, speaker: Speaker
 ) -> None:
