@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 # When these files were made, the locked packages were installed: what serves, and what develops.
 SERVING := $(VENV)/.serving
 DEVELOPING := $(VENV)/.developing
+PEERS := benchmarks/peers/.venv/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -17,7 +18,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test test-sql bench screenshots lint format lock chromium fonts servers strace
+.PHONY: run test test-sql bench bench-delivery screenshots lint format lock chromium fonts servers strace
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -34,6 +35,18 @@ test-sql: $(DEVELOPING) servers
 bench: $(DEVELOPING) chromium
 	@$(BIN)/python -m benchmarks.empty_runs
 	@$(BIN)/python -m benchmarks.latency
+	@$(BIN)/python -m benchmarks.calls
+
+# Beside what people would use instead, which is installed apart from the app: some 20 minutes.
+bench-delivery: $(DEVELOPING) $(PEERS) servers
+	@$(BIN)/python -m benchmarks.delivery
+
+$(PEERS): benchmarks/peers/requirements.lock benchmarks/peers/package-lock.json | $(BIN)/pip
+	@command -v gcc npm >/dev/null || { echo "gcc or npm is missing: the load program is C, some peers are Node" >&2; exit 1; }
+	@$(PYTHON) -m venv benchmarks/peers/.venv
+	@benchmarks/peers/.venv/bin/pip install --quiet --require-hashes --requirement $<
+	@cd benchmarks/peers && npm ci --silent --ignore-scripts
+	@touch $@
 
 screenshots: $(DEVELOPING) chromium fonts
 	@$(BIN)/python docs/screenshots.py
@@ -50,6 +63,7 @@ format: $(DEVELOPING)
 lock: $(DEVELOPING)
 	$(COMPILE) --extra build pyproject.toml --output-file requirements.lock
 	$(COMPILE) --extra build --extra test --extra dev pyproject.toml --output-file requirements-dev.lock
+	$(COMPILE) benchmarks/peers/requirements.in --output-file benchmarks/peers/requirements.lock
 
 $(SERVING): requirements.lock pyproject.toml | $(BIN)/pip
 	@echo "Installing what serves the app (requirements.lock) ..."

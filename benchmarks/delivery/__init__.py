@@ -1,0 +1,1 @@
+"""How fast events reach viewers, beside what people would use instead: `python -m benchmarks.delivery`."""
