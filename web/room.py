@@ -61,8 +61,9 @@ class Viewer:
         self.outlet = outlet
         self.behind_since_s = math.inf
         """When it was first passed over because its outlet was full, by a monotonic clock."""
-        self.woken = asyncio.Event()
-        self.woken.set()
+        if outlet is None:
+            self.woken = asyncio.Event()
+            self.woken.set()
 
 
 class Room:
