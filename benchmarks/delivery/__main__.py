@@ -225,7 +225,7 @@ async def add_rows(url: str, count: int) -> None:
 
 HEADINGS = (
     *("rate, of the first", "CPU each, of the first", "rate", "CPU each, µs", "server busy"),
-    *("p50 ms", "p99 ms", "p99.9 ms", "MB/1,000 viewers", "s to connect", "never arrived"),
+    *("p50 ms", "p99 ms", "p99.9 ms", "MB/1,000 viewers", "s to connect", "not there 10 s after"),
 )
 
 
