@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection, Request
@@ -48,6 +49,8 @@ COOKIE = "language"
 _TAGS = frozenset(Language)
 _YEAR_S = 365 * 24 * 3600
 _MAX_RANGES = 32
+MAX_KEPT_SENTENCES = 1000
+"""How many sentences are kept with their translation: frames say the same ones again and again."""
 _CONTEXT_END = "\x04"
 _QUALITY = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
@@ -58,7 +61,9 @@ class Catalog(gettext.NullTranslations):
     def __init__(self, messages: Mapping[str, tuple[str, ...]]) -> None:
         super().__init__()
         self.messages = messages
-        self._patterns = [(_pattern(each), each) for each in PATTERNS]
+        self._patterns = [(_pattern(each), each) for each in PATTERNS if each in messages]
+        self.sentence = lru_cache(MAX_KEPT_SENTENCES)(self._sentence)
+        """A sentence that the domain has written in English, with names and numbers in it."""
 
     def gettext(self, message: str) -> str:
         """A message as it is said."""
@@ -73,12 +78,11 @@ class Catalog(gettext.NullTranslations):
         """A message that means something of its own in a context."""
         return self.messages.get(f"{context}{_CONTEXT_END}{message}", (message,))[0]
 
-    def sentence(self, text: str) -> str:
-        """A sentence that the domain has written in English, with names and numbers in it."""
+    def _sentence(self, text: str) -> str:
         if text in self.messages:
             return self.gettext(text)
         for pattern, message in self._patterns:
-            if message in self.messages and (found := pattern.fullmatch(text)):
+            if found := pattern.fullmatch(text):
                 values = found.groupdict()
                 said = {name: self.sentence(values[name]) for name in SENTENCES & values.keys()}
                 return self.gettext(message) % (values | said)
