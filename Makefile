@@ -18,13 +18,13 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test test-sql bench bench-delivery screenshots lint format lock chromium fonts servers strace
+.PHONY: run test test-sql bench bench-delivery screenshots lint format lock chromium fonts servers strace board
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
 	@exec $(BIN)/initializer serve
 
-test: $(DEVELOPING) chromium servers strace
+test: $(DEVELOPING) chromium servers strace board
 	@$(BIN)/python -m pytest $(TESTS)
 
 # The queries of docs/sql.md with 100,000 rows on both databases; `make test` takes 4,000.
@@ -62,8 +62,10 @@ format: $(DEVELOPING)
 
 lock: $(DEVELOPING)
 	$(COMPILE) --extra build pyproject.toml --output-file requirements.lock
-	$(COMPILE) --extra build --extra test --extra dev pyproject.toml --output-file requirements-dev.lock
+	$(COMPILE) --extra build --extra bullmq pyproject.toml --output-file requirements-bullmq.lock
+	$(COMPILE) --extra build --extra bullmq --extra test --extra dev pyproject.toml --output-file requirements-dev.lock
 	$(COMPILE) benchmarks/peers/requirements.in --output-file benchmarks/peers/requirements.lock
+	cd $(BOARD) && npm install --silent --package-lock-only --omit-lockfile-registry-resolved
 
 $(SERVING): requirements.lock pyproject.toml | $(BIN)/pip
 	@echo "Installing what serves the app (requirements.lock) ..."
@@ -109,3 +111,13 @@ strace:
 	@command -v strace >/dev/null || { \
 		{ $(IS_ROOT); } || { echo "strace is not installed, and what survives a loss of power is not tested: sudo apt-get install strace" >&2; exit 0; }; \
 		echo "Installing strace ..."; $(APT_INSTALL) strace >/dev/null; }
+
+# Bull Board, for the test that looks at it; without node and npm that test is skipped, loudly.
+BOARD := examples/bull-board
+board:
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+		{ $(IS_ROOT); } || { echo "node or npm is not installed, and Bull Board is not tested: sudo apt-get install nodejs npm" >&2; exit 0; }; \
+		echo "Installing nodejs and npm ..."; $(APT_INSTALL) nodejs npm >/dev/null; }
+	@if command -v npm >/dev/null && [ $(BOARD)/package-lock.json -nt $(BOARD)/node_modules/.package-lock.json ]; then \
+		echo "Installing Bull Board ($(BOARD)/package-lock.json) ..."; \
+		cd $(BOARD) && npm ci --silent --no-audit --no-fund && touch node_modules/.package-lock.json; fi

@@ -89,7 +89,7 @@ async def run_many(folder: Path, journal: Journal, count: int, concurrent: int) 
             for one in made:
                 await projects.add(one, idempotency_key=one.id)
                 row = ProjectRow(project=one, status=Status.INITIALIZING, attempt=1)
-                engine.submit(row, reason=Reason.CREATED)
+                await engine.submit(row, reason=Reason.CREATED)
             await asyncio.gather(*(until_over(journal, one.id) for one in made))
             return time.perf_counter() - started
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import importlib.util
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ __all__ = [
     "Finding",
     "bind",
     "check_database",
+    "check_engine",
     "check_git",
     "check_servers",
     "examine",
@@ -119,6 +121,15 @@ def bind(settings: Settings) -> socket.socket:
     return bound
 
 
+def check_engine(settings: Settings) -> None:
+    """Raises `CheckFailed` where the package that `ENGINE` needs is not installed."""
+    if settings.has_workers and importlib.util.find_spec("bullmq") is None:
+        raise CheckFailed(
+            "ENGINE is bullmq, but the package bullmq is not installed: install project-initializer[bullmq], "
+            "or what requirements-bullmq.lock names"
+        )
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was looked at, in a sentence."""
 
@@ -136,6 +147,8 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     findings += [_finding(lambda: _examine_data(settings)), _finding(lambda: _examine_port(settings))]
     if settings.is_on_servers:
         findings.append(_finding(lambda: _examine_servers(settings)))
+    if settings.has_workers:
+        findings.append(_finding(lambda: _examine_engine(settings)))
     return findings
 
 
@@ -165,6 +178,11 @@ async def _check_servers(settings: Settings) -> list[str]:
 def _examine_servers(settings: Settings) -> str:
     warnings = check_servers(settings)
     return "; ".join(["PostgreSQL and Redis answer", *warnings])
+
+
+def _examine_engine(settings: Settings) -> str:
+    check_engine(settings)
+    return "bullmq is there: runs are performed by `initializer worker`"
 
 
 def _examine_data(settings: Settings) -> str:

@@ -58,9 +58,11 @@ class Control:
         """
         self._engine.check_room()
         reason = _REASONS[action]
-        begun = await self._projects.begin_again(row.project.id, seen_attempt=seen_attempt, reason=reason)
+        begun = await self._projects.begin_again(
+            row.project.id, seen_attempt=seen_attempt, reason=reason, is_owned=self._engine.owns_runs
+        )
         if begun is not None:
-            self._engine.submit(begun, reason=reason)
+            await self._engine.submit(begun, reason=reason)
             return begun
         row = await self._read(row)
         if row.attempt > seen_attempt:

@@ -87,7 +87,9 @@ class Creation:
             parameters=self._parameters(request),
         )
         try:
-            created = await self._projects.add(project, idempotency_key=request.key)
+            created = await self._projects.add(
+                project, idempotency_key=request.key, is_owned=self._engine.owns_runs
+            )
         except SlugTaken as taken:
             raise Invalid({"name": taken.sentence}) from taken
         except KeyUsed as used:
@@ -96,8 +98,10 @@ class Creation:
             )
             raise Invalid({"key": problem}) from used
         if created == project.id:
-            row = ProjectRow(project=project, status=Status.INITIALIZING, attempt=1)
-            self._engine.submit(row, reason=Reason.CREATED)
+            is_owned = self._engine.owns_runs
+            status = Status.INITIALIZING if is_owned else Status.PENDING
+            row = ProjectRow(project=project, status=status, attempt=int(is_owned))
+            await self._engine.submit(row, reason=Reason.CREATED)
         return created
 
     def problems(self, request: ProjectRequest) -> dict[str, str]:

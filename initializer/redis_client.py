@@ -16,9 +16,11 @@ __all__ = ["ANSWER_LIMIT_S", "REDIS_FAULTS", "RedisUnfit", "asking", "examine_re
 
 ANSWER_LIMIT_S = 5
 """How long an answer may take: a frozen server is no different from a dead one."""
-REDIS_FAULTS = (RedisError, OSError, TimeoutError)
+REDIS_FAULTS = (RedisError, OSError, TimeoutError, RuntimeError)
+"""A RuntimeError is what uvloop raises for a transport that has just been closed."""
 _POOL_SIZE = 2000  # a run appends one thing at a time, a page reads one; more than that is no use
 
+CLIENT_NAME = "project-initializer"
 RUNNING_OUT = "noeviction"
 
 
@@ -27,19 +29,23 @@ class RedisUnfit(InitializerError):
 
 
 @asynccontextmanager
-async def open_redis(url: str) -> AsyncIterator["Redis"]:
+async def open_redis(
+    url: str, *, is_text: bool = False, read_limit_s: float | None = None, client_name: str = CLIENT_NAME
+) -> AsyncIterator["Redis"]:
     """A client of that server; connections are made when they are needed.
 
-    It tries nothing twice: whoever sends a command knows whether it may be sent again.
+    It tries nothing twice: whoever sends a command knows whether it may be sent again. `is_text` has it give
+    text in the place of bytes. `read_limit_s` is for commands that are sent without `asking`.
     """
     client = Redis.from_url(
         url,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=None,  # its own limit is a wait_for, which before 3.12 can swallow a cancellation
+        socket_timeout=read_limit_s,  # a wait_for, which before 3.12 can swallow a cancellation
+        decode_responses=is_text,
         socket_connect_timeout=ANSWER_LIMIT_S,
         max_connections=_POOL_SIZE,
-        client_name="project-initializer",
+        client_name=client_name,
     )
     async with client:
         yield client

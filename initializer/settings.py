@@ -11,6 +11,8 @@ from initializer.errors import InitializerError
 
 __all__ = ["BadSetting", "Settings"]
 
+INLINE, BULLMQ = "inline", "bullmq"
+
 
 class BadSetting(InitializerError):
     """A setting has a value that cannot be meant; `name` is its variable."""
@@ -32,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str = ""
     lease_s: int = 5
     shutdown_grace_s: int = 10
+    engine: str = INLINE
     log_level: str = "INFO"
     max_concurrent_runs: int = 4
     journal_retention_days: int = 7
@@ -57,6 +60,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return settings
 
     @property
+    def has_workers(self) -> bool:
+        """Whether runs are performed by processes of their own, which take them from a queue."""
+        return self.engine == BULLMQ
+
+    @property
     def is_on_servers(self) -> bool:
         """Whether any number of processes may work: rows in PostgreSQL, events in Redis."""
         return self.database_url.startswith("postgresql:")
@@ -76,6 +84,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise BadSetting(
                 "PUBLIC_URL",
                 "is not set: all processes have to name the same address, whoever performs a run",
+            )
+
+        if self.engine == BULLMQ and not self.is_on_servers:
+            raise BadSetting(
+                "ENGINE",
+                "is bullmq, which needs the two servers: set DATABASE_URL to a PostgreSQL, and REDIS_URL",
             )
 
     def _check_exposure(self) -> None:
@@ -114,6 +128,12 @@ def _flag(name: str, text: str) -> bool:
     if text not in ("0", "1"):
         raise BadSetting(name, f"is {text!r}; it takes 1 or 0")
     return text == "1"
+
+
+def _engine(name: str, text: str) -> str:
+    if text.lower() not in (INLINE, BULLMQ):
+        raise BadSetting(name, f"is {text!r}; it takes {INLINE} or {BULLMQ}")
+    return text.lower()
 
 
 def _level(name: str, text: str) -> str:
@@ -171,6 +191,7 @@ _PARSERS: dict[str, Callable[[str, str], object]] = {
     "redis_url": _redis_url,
     "lease_s": _whole(2, 300),
     "shutdown_grace_s": _whole(0, 3600),
+    "engine": _engine,
     "log_level": _level,
     "max_concurrent_runs": _whole(1, 1000),
     "journal_retention_days": _whole(1, 3650),

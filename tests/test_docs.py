@@ -15,6 +15,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULT
     "chromium",
     "fonts",
     "servers",
+    "board",
     "strace",
 }
 EVENT_KINDS = [

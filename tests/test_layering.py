@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "initializer.model",
         "initializer.journal",
         "initializer.projects",
+        "initializer.redis_client",
         "initializer.cancellation",
     },
     "initializer.forges": {

@@ -124,6 +124,8 @@ def test_a_machine_that_is_not_as_it_must_be_is_refused_in_one_sentence(
         ),
         ("REDIS_URL", "redis://cache", "DATABASE_URL does not name a PostgreSQL, but REDIS_URL is set"),
         ("REDIS_URL", "http://cache", "REDIS_URL is no address such as redis://"),
+        ("ENGINE", "celery", "ENGINE is .celery.; it takes inline or bullmq"),
+        ("ENGINE", "bullmq", "ENGINE is bullmq, which needs the two servers"),
         ("LEASE_S", "1", "LEASE_S is '1'; it takes a whole number from 2"),
         ("DATABASE_URL", "sqlite:////no/such/folder/projects.db", "DATABASE_URL"),
         ("HOST", "0.0.0.0", "HOST is 0.0.0.0, which other machines can reach.* Set TRUST_NETWORK=1"),

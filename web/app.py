@@ -14,7 +14,8 @@ from initializer.access import Action
 from initializer.catalog.catalog import load_catalog
 from initializer.control import Control
 from initializer.creation import Creation
-from initializer.forges.local import LocalForge, is_repository, repository_path
+from initializer.forges.local import FORGE_FOLDER, LocalForge, is_repository, repository_path
+from initializer.running_parts import open_running_parts
 from initializer.settings import Settings
 from initializer.steps.builtin import pipeline_of
 from web.actions import Actions
@@ -29,13 +30,10 @@ from web.live_socket import LiveSocket
 from web.logs import Logs
 from web.pages import Pages
 from web.rendering import Rendering
-from web.running_parts import open_running_parts
 from web.security import SecurityHeaders, TrustedHosts, authorize
 from web.state import Services, services
 
 __all__ = ["create_app"]
-
-FORGE_FOLDER = "repositories"
 
 log = structlog.get_logger()
 

@@ -239,7 +239,7 @@ async def _start(projects: Projects, engine: InlineEngine, runs: list[Project], 
     for run in runs:
         row = await projects.get(run.id)
         assert row is not None
-        engine.submit(row, reason=Reason.CREATED)
+        await engine.submit(row, reason=Reason.CREATED)
 
 
 def _deliver(load: Load) -> Step:

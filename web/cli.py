@@ -1,6 +1,8 @@
-"""The command line: `initializer serve`, `initializer doctor` and `initializer bench`."""
+"""The command line: `initializer serve`, `worker`, `doctor` and `bench`."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -9,6 +11,7 @@ from rich.console import Console
 from initializer.checks import CheckFailed, examine
 from initializer.logs import configure_logging
 from initializer.settings import BadSetting, Settings
+from initializer.worker import work
 from web.bench import Load, bench
 from web.serve import serve
 
@@ -28,13 +31,20 @@ def serve_command(
     ] = 1,
 ) -> None:
     """Serve the app. Settings are environment variables; none is needed."""
-    try:
-        settings = Settings.from_environ(os.environ)
-        configure_logging(settings.log_level)
-        serve(settings, workers=workers)
-    except (BadSetting, CheckFailed) as fault:
-        typer.echo(f"Cannot start: {fault}", err=True)
-        raise typer.Exit(1) from None
+    with _starting():
+        serve(_settings(), workers=workers)
+
+
+@cli.command()
+def worker(
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Runs at once; as shipped, MAX_CONCURRENT_RUNS.")
+    ] = None,
+) -> None:
+    """Perform the runs that wait in the queue of BullMQ (ENGINE=bullmq), and serve nothing."""
+    with _starting():
+        settings = _settings()
+        work(settings, concurrency=concurrency or settings.max_concurrent_runs)
 
 
 @cli.command()
@@ -56,6 +66,22 @@ def bench_command(
     """Measure on this machine how fast runs reach their viewers; a folder and a port of its own are used."""
     load = Load(projects=projects, viewers=viewers, rate=rate, seconds=seconds)
     raise typer.Exit(0 if bench(load, Console()) else 1)
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Say in one sentence why the program cannot start."""
+    try:
+        yield
+    except (BadSetting, CheckFailed) as fault:
+        typer.echo(f"Cannot start: {fault}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _settings() -> Settings:
+    settings = Settings.from_environ(os.environ)
+    configure_logging(settings.log_level)
+    return settings
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from initializer.checks import (
     CheckFailed,
     bind,
     check_database,
+    check_engine,
     check_git,
     check_servers,
     hold_data_folder,
@@ -49,6 +50,7 @@ def serve(settings: Settings, *, workers: int = 1) -> None:
             "--workers needs PostgreSQL and Redis (DATABASE_URL, REDIS_URL); without them one process works"
         )
     check_git()
+    check_engine(settings)
     open_files = _raise_file_limit()
     with (
         hold_data_folder(settings.data_dir, is_shared=settings.is_on_servers),
@@ -115,6 +117,8 @@ def _greet(settings: Settings, bound: socket.socket) -> None:
 
 
 def _promise(settings: Settings) -> str:
+    if settings.has_workers:
+        return "Ctrl-C stops; runs are performed by `initializer worker`."
     if settings.is_on_servers:
         limit_s = takeover_limit_s(settings.lease_s)
         return f"Ctrl-C stops; another process goes on with its runs, after a crash within {limit_s:g} s."

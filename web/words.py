@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from markupsafe import Markup
 
+from initializer.engines.engine import NO_WORKER
 from initializer.model.progress import Progress, Status, StepStatus
 from initializer.model.summary import Summary
 from initializer.projects.projects import ProjectRow
@@ -67,6 +68,8 @@ class Words:
         if not progress.index:
             if view.position is None:
                 return self.tell("Starting")
+            if view.position == NO_WORKER:
+                return self.tell("Queued: no worker is online")
             return self.tell("Waiting: number %(position)s in line", position=view.position)
         if progress.is_cancelling and not progress.is_saving:
             return self.tell("Cancelling: waiting for the running step to let go")

@@ -7,7 +7,10 @@ from initializer.errors import InitializerError
 from initializer.model.events import Reason
 from initializer.projects.projects import ProjectRow
 
-__all__ = ["Engine", "QueueFull"]
+__all__ = ["NO_WORKER", "Engine", "QueueFull"]
+
+NO_WORKER = 0
+"""The place in a line that nobody serves."""
 
 
 class QueueFull(InitializerError):
@@ -17,17 +20,26 @@ class QueueFull(InitializerError):
 class Engine(Protocol):
     """Starts runs, a bounded number at once; the rest wait in order."""
 
+    owns_runs: bool
+    """Whether a run that is submitted here belongs to this process; else to whoever claims it by its row."""
+
     def check_room(self) -> None:
         """Raises `QueueFull` where a new run would not be taken."""
 
-    def submit(self, row: ProjectRow, *, reason: Reason) -> None:
-        """Queue a run that this process owns. It starts as soon as there is a free place."""
+    async def submit(self, row: ProjectRow, *, reason: Reason) -> None:
+        """Queue a run. It starts as soon as there is a free place.
+
+        A queue that does not answer is no fault of the run's: whoever looks for lost runs submits it again.
+        """
 
     def cancel(self, run: str) -> None:
         """Have a run that is here end as cancelled: at once if it waits, its step ended if it runs."""
 
     def position(self, run: str) -> int | None:
-        """The place of a waiting run, from 1; None where it runs, or is not known here."""
+        """The place of a waiting run, from 1; None where it runs, or is not known here.
+
+        `NO_WORKER` where nobody is there to begin it.
+        """
 
     def follow_positions(self) -> AsyncIterator[None]:
         """Tells, by an item, that positions have changed; first at once."""

@@ -44,6 +44,8 @@ class InlineEngine:
     while it waits does not wait to be ended: it goes to a place that takes no others.
     """
 
+    owns_runs = True
+
     def __init__(self, on_submit: OnSubmit | None = None) -> None:
         self._on_submit = on_submit
         self._waiting: deque[_Held] = deque()
@@ -58,7 +60,7 @@ class InlineEngine:
         if len(self._waiting) >= MAX_WAITING_RUNS:
             raise QueueFull(f"{MAX_WAITING_RUNS} projects are waiting already; try again in a few minutes")
 
-    def submit(self, row: ProjectRow, *, reason: Reason) -> None:
+    async def submit(self, row: ProjectRow, *, reason: Reason) -> None:
         if self._on_submit is not None:
             self._on_submit(row.project.id, row.attempt)
         self._waiting.append(_Held(row, reason))

@@ -21,8 +21,10 @@ from initializer.model.parameters import Project
 from initializer.processes import run_program
 from initializer.syncing import sync, sync_tree
 
-__all__ = ["LocalForge", "is_repository", "repository_path"]
+__all__ = ["FORGE_FOLDER", "LocalForge", "is_repository", "repository_path"]
 
+FORGE_FOLDER = "repositories"
+"""Where in `DATA_DIR` the repositories are."""
 MARKS = "refs/initializer"
 SETTINGS = {
     # A step that is over survives a loss of power, and so must what it pushed. Git before 2.36 does not know

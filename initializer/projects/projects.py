@@ -74,6 +74,8 @@ class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run that is not over: who owns it, and whether somebody wants it to end."""
 
     attempt: int
+    is_waiting: bool = False
+    """Whether it waits for whoever takes it: nobody owns it."""
     is_cancelled: bool
 
 
@@ -96,8 +98,8 @@ class Projects:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, project: Project, *, idempotency_key: str) -> str:
-        """Write a new project whose run this process owns as attempt 1; gives its id.
+    async def add(self, project: Project, *, idempotency_key: str, is_owned: bool = True) -> str:
+        """Write a new project; gives its id. This process owns its run as attempt 1, or nobody does as yet.
 
         A key that was used before gives the project that it made. Raises `SlugTaken`, and `KeyUsed` where
         that project is another one.
@@ -108,8 +110,8 @@ class Projects:
             "name": project.name,
             "owner": project.owner,
             "idempotency_key": idempotency_key,
-            "status": Status.INITIALIZING.value,
-            "attempt": 1,
+            "status": (Status.INITIALIZING if is_owned else Status.PENDING).value,
+            "attempt": int(is_owned),
             "parameters": msgspec.to_builtins(project.parameters),
             "created_at": project.created_at,
         }
@@ -180,11 +182,15 @@ class Projects:
 
     async def open_runs(self) -> Mapping[str, OpenRun]:
         """The runs that are not over, oldest first."""
-        columns = (projects.c.id, projects.c.attempt, projects.c.cancel_requested_at)
+        columns = (projects.c.id, projects.c.attempt, projects.c.status, projects.c.cancel_requested_at)
         query = sa.select(*columns).where(projects.c.status.in_(_OPEN))
         rows = await self._database.fetch_all(query.order_by(projects.c.created_at, projects.c.id))
         return {
-            row.id: OpenRun(attempt=row.attempt, is_cancelled=row.cancel_requested_at is not None)
+            row.id: OpenRun(
+                attempt=row.attempt,
+                is_waiting=row.status == Status.PENDING.value,
+                is_cancelled=row.cancel_requested_at is not None,
+            )
             for row in rows
         }
 
@@ -241,9 +247,12 @@ class Projects:
         )
         return await self._database.fetch_val(query) is not None
 
-    async def begin_again(self, project_id: str, *, seen_attempt: int, reason: Reason) -> ProjectRow | None:
+    async def begin_again(
+        self, project_id: str, *, seen_attempt: int, reason: Reason, is_owned: bool = True
+    ) -> ProjectRow | None:
         """Claim a run that failed or was cancelled for another try; None where that is not so any more.
 
+        The new attempt is this process's, or nobody's: then whoever takes the run claims it once more.
         The summary of the try before stays until this one has its own.
         """
         query = (
@@ -255,12 +264,26 @@ class Projects:
             )
             .values(
                 attempt=projects.c.attempt + 1,
-                status=Status.INITIALIZING.value,
+                status=(Status.INITIALIZING if is_owned else Status.PENDING).value,
                 reason=reason.value,
                 cancel_requested_at=sa.null(),
                 initialization_error=sa.null(),
                 initialization_completed_at=sa.null(),
             )
+            .returning(*projects.c)
+        )
+        return _row(await self._database.fetch_one(query))
+
+    async def take(self, project_id: str, *, seen_attempt: int) -> ProjectRow | None:
+        """Take a run that waits for whoever comes; gives its row, None if it waits no longer."""
+        query = (
+            projects.update()
+            .where(
+                projects.c.id == project_id,
+                projects.c.attempt == seen_attempt,
+                projects.c.status == Status.PENDING.value,
+            )
+            .values(attempt=projects.c.attempt + 1, status=Status.INITIALIZING.value)
             .returning(*projects.c)
         )
         return _row(await self._database.fetch_one(query))

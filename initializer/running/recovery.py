@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -15,11 +15,14 @@ from initializer.projects.projects import Projects
 from initializer.running.absence import Absences, Sight
 from initializer.running.lease import Leases, LeaseState, LeaseUnavailable
 
-__all__ = ["Recovery", "recover", "retire_left_behind", "takeover_limit_s"]
+__all__ = ["LOOK_S", "Recovery", "recover", "retire_left_behind", "take_over", "takeover_limit_s"]
 
 LOOK_S = 1.0
 """How often a process looks for runs without an owner."""
 ROWS_ASKED = 500
+
+TakeUp = Callable[[Sight], Awaitable[object]]
+"""What is done about a run that nobody owns, as long as that is so. Raises `DatabaseUnavailable`."""
 
 log = structlog.get_logger()
 
@@ -37,7 +40,7 @@ async def recover(projects: Projects, engine: Engine) -> int:
     """
     claimed = 0
     for row in await projects.unfinished():
-        claimed += await _take_over(projects, engine, (row.project.id, row.attempt))
+        claimed += await take_over(projects, engine, (row.project.id, row.attempt))
     return claimed
 
 
@@ -56,43 +59,73 @@ async def retire_left_behind(
 
 
 class Recovery:
-    """Looks at open rows in every process of many: claims each lost run once, and ends what is cancelled."""
+    """Looks at open rows in every process of many: has each lost run taken up, and ends what is cancelled.
 
-    def __init__(self, projects: Projects, engine: Engine, leases: Leases, *, lease_s: float) -> None:
+    `engine` performs what this process owns. Where lost runs are not to be claimed for it, `take_up` says
+    what is done instead; one that is cancelled is claimed all the same, to be ended at once. `cancel` is how
+    a run that is performed here hears that it is to end.
+    """
+
+    def __init__(
+        self,
+        projects: Projects,
+        engine: Engine,
+        leases: Leases,
+        *,
+        lease_s: float,
+        take_up: TakeUp | None = None,
+        cancel: Callable[[str], object] | None = None,
+    ) -> None:
         self._projects = projects
         self._engine = engine
         self._leases = leases
+        self._take_up = take_up
+        self._cancel = cancel or engine.cancel
+        self._lost: frozenset[Sight] = frozenset()
         self._absences = Absences(period_s=lease_s, max_gap_s=max(lease_s / 2, 2 * LOOK_S))
 
     async def keep(self) -> None:
         """Look, for ever."""
         while True:
             try:
-                for lost in await self._look():
-                    await _take_over(self._projects, self._engine, lost)
+                await self._look()
             except LeaseUnavailable as error:
                 self._absences.broke()
+                self._lost = frozenset()
                 log.warning("lost runs not looked for", error=str(error))
             except DatabaseUnavailable as error:
                 log.warning("lost runs not looked for", error=str(error))
             await asyncio.sleep(LOOK_S)
 
-    async def _look(self) -> list[Sight]:
+    def is_lost(self, run: str, attempt: int) -> bool:
+        """Whether the last look found that nobody owns the run any more."""
+        return (run, attempt) in self._lost
+
+    async def _look(self) -> None:
         runs = await self._projects.open_runs()
         for run, seen in runs.items():
             if seen.is_cancelled:
-                self._engine.cancel(run)
+                self._cancel(run)
         leases = await self._leases.look(runs)
         absent = [(run, runs[run].attempt) for run, state in leases.items() if state is LeaseState.ABSENT]
         left = [(run, runs[run].attempt) for run, state in leases.items() if state is LeaseState.HANDED_OVER]
-        return [*left, *self._absences.saw(absent, now=time.monotonic())]
+        lost = [*left, *self._absences.saw(absent, now=time.monotonic())]
+        self._lost = frozenset(lost)
+        ending = [(run, it.attempt) for run, it in runs.items() if it.is_waiting and it.is_cancelled]
+        for sight in dict.fromkeys([*ending, *lost]):
+            if self._take_up is None or runs[sight[0]].is_cancelled:
+                is_begun = not runs[sight[0]].is_waiting
+                await take_over(self._projects, self._engine, sight, is_begun=is_begun)
+            else:
+                await self._take_up(sight)
 
 
-async def _take_over(projects: Projects, engine: Engine, lost: Sight) -> bool:
+async def take_over(projects: Projects, engine: Engine, lost: Sight, *, is_begun: bool = True) -> bool:
+    """Claim a run that nobody owns, and submit it as this process's own. False where another was faster."""
     run, seen_attempt = lost
     row = await projects.claim(run, seen_attempt=seen_attempt)
     if row is None:
         return False
     log.info("run taken over", project=run, attempt=row.attempt)
-    engine.submit(row, reason=Reason.TAKEOVER)
+    await engine.submit(row, reason=Reason.TAKEOVER if is_begun else row.reason)
     return True

@@ -4,24 +4,27 @@ import contextlib
 import json
 import re
 import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
-from harness.server import ServerProcess
+from harness.server import CLI, ServerProcess
 from harness.servers import PostgresServer, RedisServer
 from harness.waiting import DEADLINE_S, wait_for
 from initializer.model.events import EventId, index_of
 
-__all__ = ["Cluster", "Watcher"]
+__all__ = ["Cluster", "ClusterProcess", "Watcher", "WorkerProcess", "watching"]
 
 _EVENT = re.compile(r'id="run-header"[^>]*data-event="([0-9-]+)"')
 NORMAL_CLOSURE = 1000
+ONLINE = "worker online"
+"""What a worker says once it takes jobs."""
 
 
 class ClusterProcess(ServerProcess):
@@ -64,6 +67,23 @@ class ClusterProcess(ServerProcess):
         self._process = None
 
 
+class WorkerProcess(ClusterProcess):
+    """A worker: it performs runs of the queue, and serves nothing. It logs when it is ready."""
+
+    program = (CLI, "worker")
+    _starts = 0
+
+    def launch(self) -> "subprocess.Popen[bytes]":
+        self._starts = self.stderr.count(ONLINE) + 1
+        return super().launch()
+
+    def _is_ready(self) -> bool:
+        return self.stderr.count(ONLINE) == self._starts
+
+
+P = TypeVar("P", bound=ClusterProcess)
+
+
 class Cluster:
     """Starts processes; `settings` are for all of them."""
 
@@ -85,10 +105,17 @@ class Cluster:
         self._processes: list[ClusterProcess] = []
 
     def process(self, **settings: str) -> ClusterProcess:
-        """Another process, started."""
+        """Another process that serves, started."""
+        return self._start(ClusterProcess, settings)
+
+    def worker(self, **settings: str) -> WorkerProcess:
+        """Another worker, started. The setting `max_concurrent_runs` is its concurrency."""
+        return self._start(WorkerProcess, settings)
+
+    def _start(self, kind: type[P], settings: Mapping[str, str]) -> P:
         folder = self._folder / f"process-{len(self._processes) + 1}"
         folder.mkdir()
-        made = ClusterProcess(folder, self, {name.upper(): text for name, text in settings.items()})
+        made = kind(folder, self, {name.upper(): text for name, text in settings.items()})
         self._processes.append(made)
         made.start()
         return made

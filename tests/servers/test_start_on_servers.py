@@ -63,3 +63,23 @@ def test_a_database_that_is_not_there_is_named(settings: Settings, shared_postgr
 def test_every_process_has_to_be_told_the_same_address(settings: Settings) -> None:
     del settings["PUBLIC_URL"]
     assert refusal(settings).startswith("PUBLIC_URL is not set: all processes have to name the same address")
+
+
+def test_a_queue_without_its_package_is_refused(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['bullmq'] = None\n")
+    settings |= {"ENGINE": "bullmq", "PYTHONPATH": str(tmp_path)}
+    sentence = refusal(settings)
+    assert sentence.startswith("ENGINE is bullmq, but the package bullmq is not installed")
+    assert sentence in initializer("worker", settings).stderr
+
+
+def test_the_doctor_says_who_performs_the_runs(settings: Settings) -> None:
+    examined = initializer("doctor", {**settings, "ENGINE": "bullmq"})
+    assert examined.returncode == 0, examined.stdout
+    assert "runs are performed by `initializer worker`" in examined.stdout
+
+
+def test_a_worker_without_a_queue_is_refused(settings: Settings) -> None:
+    refused = initializer("worker", settings)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Cannot start: ENGINE is inline")

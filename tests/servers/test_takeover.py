@@ -3,45 +3,19 @@
 import random
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from harness.checkout import commits_of, git
+from harness.checkout import git
 from harness.cluster import Cluster, ClusterProcess, Watcher, watching
 from harness.gate import Gate
 from harness.waiting import wait_for
+from harness.whole import STEPS, check_whole, reasons
 
-STEPS = ["create_repo", "push_template", "create_environments", "setup_gitops", "verify", "finalize"]
 PROMISE_S = 15
 
 StartCluster = Callable[..., Cluster]
-
-
-def check_whole(cluster: Cluster, project: str) -> list[dict[str, object]]:
-    """Indexes without a hole, attempts that only grow, each step once, and each thing made once."""
-    events = cluster.events(project)
-    ids = [tuple(map(int, event["id"].split("-"))) for event in events]
-    assert [index for _, index in ids] == list(range(1, len(events) + 1))
-    attempts = [attempt for attempt, _ in ids]
-    assert attempts == sorted(attempts)
-    assert Counter(it["step"] for it in events if it["type"] == "step_completed") == Counter(STEPS)
-    row = cluster.row(project)
-    assert row["status"] == "active"
-    assert row["attempt"] == attempts[-1]
-    assert [step["step"] for step in row["initialization_summary"]["steps"]] == STEPS
-    assert row["initialization_summary"]["events"] == len(events) - 1
-    repositories = cluster.data / "repositories"
-    assert commits_of(repositories / "phoenix.git", project) == ["push_template", "create_environments"]
-    assert commits_of(repositories / "gitops.git", project) == ["setup_gitops"]
-    assert git("rev-list", "--count", "main", folder=repositories / "phoenix.git").strip() == "2"
-    assert not list(repositories.glob(f".unfinished/{project}.*"))
-    return events
-
-
-def reasons(cluster: Cluster, project: str) -> list[str]:
-    return [event["reason"] for event in cluster.events(project) if event["type"] == "started"]
 
 
 def held_run(process: ClusterProcess, gate: Gate, step: str = "create_repo") -> str:

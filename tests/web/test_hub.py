@@ -398,7 +398,7 @@ async def test_who_comes_when_others_still_look_at_the_end_gets_a_room_of_its_ow
 async def test_a_waiting_run_shows_its_place_in_line_as_it_moves(theatre: Theatre) -> None:
     for run in ("x1", "x2", RUN):
         row = ProjectRow(project=project_of(run), status=Status.INITIALIZING, attempt=1)
-        theatre.engine.submit(row, reason=Reason.CREATED)
+        await theatre.engine.submit(row, reason=Reason.CREATED)
     async with theatre.watch() as watcher:
         assert "number 3 in line" in await watcher.next()
         for place in (2, 1):
