@@ -99,17 +99,24 @@ class Leases:
         self._renew = client.register_script(_RENEW)
         self._release = client.register_script(_RELEASE)
 
-    def hold(self, run: str, attempt: int) -> Ownership:
-        """Begin to hold the lease of a run that was claimed just now; gives what it proves.
+    def hold(self, run: str, attempt: int, *, is_claimed_now: bool = True) -> Ownership:
+        """Hold the lease of a run; gives what that proves. For what is held already it is the same again.
 
-        For a run that is held already as that attempt it is the same again.
+        A claim of just now is a proof, one of some time ago is none: this process itself may have gone on
+        with a newer attempt meanwhile, and may even be through with it.
         """
         held = self._held.get(run)
-        if held is None or held.ownership.attempt < attempt:
-            ownership = Ownership(attempt=attempt, lease_s=self._lease_s, now=time.monotonic())
-            held = self._held[run] = _Held(run, ownership, self._owner)
-            self._changed.set()
-        return held.ownership
+        if held is not None and held.ownership.attempt == attempt:
+            return held.ownership
+        ownership = Ownership(attempt=attempt, lease_s=self._lease_s, now=time.monotonic())
+        if held is not None and held.ownership.attempt > attempt:
+            ownership.fenced()
+            return ownership
+        if not is_claimed_now:
+            ownership.doubted()
+        self._held[run] = _Held(run, ownership, self._owner)
+        self._changed.set()
+        return ownership
 
     async def drop(self, run: str, attempt: int, *, is_handed_over: bool = False) -> None:
         """Let the lease of a run go that is over, or that somebody else may go on with at once."""

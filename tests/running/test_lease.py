@@ -112,6 +112,19 @@ async def test_a_newer_attempts_lease_ends_the_ownership(
     assert one.hold(RUN, 1).decide(now=time.monotonic()) is Decision.STOP  # held again, it stays lost
 
 
+async def test_a_process_that_is_through_with_a_newer_attempt_proves_nothing_for_the_older_one(
+    process: Open,
+) -> None:
+    """The older one may have waited for its journal all the time."""
+    leases = await process("one")
+    leases.hold(RUN, 1)
+    leases.hold(RUN, 2)
+    assert leases.hold(RUN, 1).decide(now=time.monotonic()) is Decision.STOP
+    await leases.drop(RUN, 2)
+    late = leases.hold(RUN, 1, is_claimed_now=False)
+    assert late.decide(now=time.monotonic()) is Decision.VERIFY
+
+
 async def test_a_lease_that_redis_forgot_is_taken_anew_and_the_row_proves_the_rest(
     client: "Redis", process: Open
 ) -> None:
