@@ -26,6 +26,7 @@ async def end_when_cancelled(
     Where this task itself is cancelled, the step is ended likewise, and the cancellation goes on.
     """
     performing = asyncio.ensure_future(step)
+    performing.add_done_callback(_see)
     wish = asyncio.ensure_future(cancelled.wait())
     try:
         await asyncio.wait((performing, wish), return_when=asyncio.FIRST_COMPLETED)
@@ -37,6 +38,12 @@ async def end_when_cancelled(
         if not performing.done() and performing not in _left_behind:
             await _end(performing)
     return None if performing in _left_behind or performing.cancelled() else performing.result()
+
+
+def _see(performing: asyncio.Task[Any]) -> None:
+    """Look at how it ended, also where nobody waits for it any more: asyncio would complain."""
+    if not performing.cancelled():
+        performing.exception()
 
 
 async def _end(performing: asyncio.Task[Any]) -> None:
