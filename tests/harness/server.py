@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import sqlite3
@@ -20,14 +21,19 @@ from harness.waiting import DEADLINE_S, wait_for
 __all__ = ["CLI", "ServerProcess", "StartServer", "free_port", "initializer", "plain_environment"]
 
 CLI = Path(sys.executable).with_name("initializer")
+FIRST_PORT, LAST_PORT = 12_000, 32_000
+"""Below those of outgoing connections on Linux: the port of a killed server stays free for its return."""
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that no other process of this test run is given."""
+    while True:
+        port = random.randrange(FIRST_PORT + _WORKER, LAST_PORT, _WORKERS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def plain_environment(settings: Mapping[str, str]) -> dict[str, str]:

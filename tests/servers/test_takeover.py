@@ -69,6 +69,7 @@ def test_sigterm_lets_the_step_end_and_hands_the_run_over_at_once(
 ) -> None:
     cluster = start_cluster(path=gate.path)
     leaving, other = cluster.process(max_concurrent_runs="1"), cluster.process()
+    leaving.allow("append refused")  # one that was under way when it left: it had arrived
     project = held_run(leaving, gate)
     waiting = leaving.create("Second")
     leaving.signal(signal.SIGTERM)
