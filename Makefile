@@ -18,7 +18,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test test-sql bench bench-delivery screenshots lint format lock chromium fonts servers strace board
+.PHONY: run test soak test-sql bench bench-delivery screenshots lint format lock chromium fonts servers strace board
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -26,6 +26,11 @@ run: $(SERVING)
 
 test: $(DEVELOPING) chromium servers strace board
 	@$(BIN)/python -m pytest $(TESTS)
+
+# Histories of runs under faults in virtual time (docs/reliability.md): 100,000 take most of an hour.
+HISTORIES ?= 20000
+soak: $(DEVELOPING)
+	@HISTORIES=$(HISTORIES) $(BIN)/python -m pytest -s tests/running/test_model.py
 
 # The queries of docs/sql.md with 100,000 rows on both databases; `make test` takes 4,000.
 test-sql: $(DEVELOPING) servers

@@ -1,0 +1,494 @@
+"""Servers of virtual time: a Redis that forgets, one row, and slow ways to them that swallow answers."""
+
+import asyncio
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import count
+from typing import Any, TypeVar
+
+import msgspec
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from initializer.journal.redis import _APPEND
+from initializer.journal.subscription import Listener
+from initializer.model.events import Reason, attempt_of, decode_event, index_of
+from initializer.model.progress import Progress, Status, advance
+from initializer.model.summary import Summary
+from initializer.projects.database import DatabaseUnavailable
+from initializer.projects.projects import OpenRun, ProjectRow
+from initializer.running.lease import _RELEASE, _RENEW, _TAKE
+from model.runs import PIPELINE, project_of
+
+__all__ = [
+    "RUN",
+    "Redis",
+    "RedisClient",
+    "Row",
+    "RowClient",
+    "Subscription",
+    "Timeline",
+    "VirtualLoop",
+    "Way",
+]
+
+RUN = "a1"
+T = TypeVar("T")
+
+
+class Timeline:
+    """Virtual time, in seconds, and what servers and networks do in it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
+        self._numbers = count()
+
+    def after(self, delay_s: float, action: Callable[[], object]) -> None:
+        """Have something happen; what is due at the same time happens in the order of the calls."""
+        heapq.heappush(self._due, (self.now + delay_s, next(self._numbers), action))
+
+    def next_at(self) -> float | None:
+        return self._due[0][0] if self._due else None
+
+    def happen(self) -> bool:
+        """Do what is due; whether there was something."""
+        is_something = False
+        while self._due and self._due[0][0] <= self.now:
+            heapq.heappop(self._due)[2]()
+            is_something = True
+        return is_something
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """The event loop of one process. It moves when it is told to, by one iteration."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self.ahead_s = 0.0  # of all others: for a process whose end nobody waits for
+        super().__init__()
+
+    def time(self) -> float:
+        return self._timeline.now + self.ahead_s
+
+    def turn(self) -> None:
+        """One iteration."""
+        self.call_soon(self.stop)
+        self.run_forever()
+
+    def next_at(self) -> float | None:
+        """When it has something to do; None for never."""
+        if self._ready:
+            return self.time()
+        return max(self._scheduled[0].when(), self.time()) if self._scheduled else None
+
+
+class Server:
+    """What is up, down or frozen. Frozen, it takes requests and answers them when it goes on."""
+
+    def __init__(self) -> None:
+        self.is_up = True
+        self.is_frozen = False
+        self._waiting: list[Callable[[], object]] = []
+
+    def take(self, serve: Callable[[], object]) -> None:
+        if self.is_frozen:
+            self._waiting.append(serve)
+        else:
+            serve()
+
+    def freeze(self) -> None:
+        self.is_frozen = True
+
+    def thaw(self) -> None:
+        self.is_frozen = False
+        waiting, self._waiting = self._waiting, []
+        for serve in waiting:
+            serve()
+
+
+class Way:
+    """From one process to one server. `fates` are those of the next requests; without one, all goes well."""
+
+    def __init__(
+        self, timeline: Timeline, loop: VirtualLoop, server: Server, fault: Callable[[], Exception]
+    ) -> None:
+        self.delay_s = 0.0
+        self.fates: deque[str] = deque()
+        self.is_interrupted = False
+        self.is_cut = False  # for good: the process is dead
+        self._timeline, self._loop, self._server, self._fault = timeline, loop, server, fault
+
+    async def ask(self, serve: Callable[[], T]) -> T:
+        """What the server answers; it may do what is asked for and its answer be an error all the same."""
+        if self.is_cut:
+            raise self._fault()
+        answer: asyncio.Future[T] = self._loop.create_future()
+        fate = self.fates.popleft() if self.fates else "arrives"
+        self._timeline.after(self.delay_s, lambda: self._arrive(serve, answer, fate))
+        return await answer
+
+    def _arrive(self, serve: Callable[[], T], answer: "asyncio.Future[T]", fate: str) -> None:
+        if fate == "never arrives" or self.is_interrupted or not self._server.is_up:
+            self._answer(answer, self._fault())
+        else:
+            self._server.take(lambda: self._serve(serve, answer, fate))
+
+    def _serve(self, serve: Callable[[], T], answer: "asyncio.Future[T]", fate: str) -> None:
+        if not self._server.is_up:
+            return
+        given = serve()
+        self._answer(answer, self._fault() if fate == "answer lost" else given)
+
+    def _answer(self, answer: "asyncio.Future[T]", given: Any) -> None:
+        def arrive() -> None:
+            if self.is_cut or answer.done():
+                return
+            if isinstance(given, Exception):
+                answer.set_exception(given)
+            else:
+                answer.set_result(given)
+
+        self._timeline.after(self.delay_s, arrive)
+
+
+class Redis(Server):
+    """The stream, the lease and the channel of one run, and the scripts over them."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__()
+        self.entries: list[tuple[str, bytes, Progress]] = []
+        """Id, event, and the progress up to it."""
+        self.folds: dict[str, list[Progress]] = {}
+        """What has ever been the fold of the stream up to an id: after a loss an id may come again."""
+        self.lease: tuple[bytes, float] | None = None
+        self.lost_at: float | None = None
+        """When it came back with less than it had; None again once something was added."""
+        self.lost_messages = 0
+        self.subscriptions: list[Subscription] = []
+        self.timeline = timeline
+        self._backup: Any = ([], None)
+        self._scripts = {
+            _APPEND: self._append,
+            _TAKE: self._take,
+            _RENEW: self._renew,
+            _RELEASE: self._release,
+        }
+
+    @property
+    def tail(self) -> str:
+        return self.entries[-1][0] if self.entries else ""
+
+    def back_up(self) -> None:
+        self._backup = (list(self.entries), self.lease)
+
+    def stop(self) -> None:
+        """It dies, and cuts all connections."""
+        self.is_up = False
+        self.thaw()  # what waited is lost
+        for subscription in self.subscriptions:
+            subscription.cut()
+
+    def start(self, *, with_what: str) -> None:
+        if with_what == "nothing":
+            self.entries, self.lease = [], None
+        elif with_what == "less":
+            self.entries, self.lease = list(self._backup[0]), self._backup[1]
+        if with_what != "all":
+            self.lost_at = self.timeline.now
+        self.is_up = True
+        for subscription in self.subscriptions:
+            subscription.connect()
+
+    def run_script(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        return self._scripts[script](*map(_as_bytes, args))
+
+    def held(self) -> bytes | None:
+        """The value of the lease, if it has not run out."""
+        if self.lease is not None and self.lease[1] <= self.timeline.now:
+            self.lease = None
+        return self.lease[0] if self.lease else None
+
+    def _append(self, expected: bytes, _channel: bytes, *ids_and_events: bytes) -> list[Any]:
+        if self.tail != expected.decode():
+            return [0, self.tail.encode()]
+        progress = self.entries[-1][2] if self.entries else Progress.waiting(PIPELINE)
+        for event_id, event in zip(ids_and_events[::2], ids_and_events[1::2], strict=True):
+            progress = advance(progress, decode_event(event))  # raises where an index is missing
+            self.entries.append((event_id.decode(), event, progress))
+            self.folds.setdefault(self.tail, []).append(progress)
+            self._publish(event)
+        return [1, b""]
+
+    def _take(self, value: bytes, life_ms: bytes, attempt: bytes) -> int:
+        held = self.held()
+        if held is not None and int(held.split(b":")[0]) > int(attempt):
+            return 0
+        self._set_lease(value, life_ms)
+        return 1
+
+    def _renew(self, value: bytes, life_ms: bytes, _channel: bytes) -> int:
+        held = self.held()
+        if held != value:
+            return int(held.split(b":")[0]) if held else 0
+        self._set_lease(value, life_ms)
+        if self.entries:
+            self._publish(self.entries[-1][1])
+        return -1
+
+    def _release(self, value: bytes, left: bytes, life_ms: bytes) -> None:
+        if self.held() == value:
+            self.lease = None
+            if left:
+                self._set_lease(left, life_ms)
+
+    def _set_lease(self, value: bytes, life_ms: bytes) -> None:
+        self.lease = (value, self.timeline.now + int(life_ms) / 1000)
+
+    def _publish(self, event: bytes) -> None:
+        if self.lost_messages:
+            self.lost_messages -= 1
+            return
+        for subscription in self.subscriptions:
+            self.timeline.after(subscription.way.delay_s, lambda it=subscription: it.receive(event))
+
+
+class Subscription:
+    """What `journal/subscription.py` is to the journal, over a connection of virtual time."""
+
+    def __init__(self, way: Way, redis: Redis) -> None:
+        self.way = way
+        self.is_connected = redis.is_up
+        self._listeners: set[Listener] = set()
+
+    @contextmanager
+    def listen(self, _channel: str) -> Iterator[Listener]:
+        listener = Listener()
+        if self.is_connected:
+            listener.is_subscribed.set()
+        self._listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+
+    def receive(self, message: bytes) -> None:
+        if self.is_connected:
+            for listener in self._listeners:
+                listener.receive(message)
+
+    def cut(self) -> None:
+        self.is_connected = False
+        for listener in self._listeners:
+            listener.is_subscribed.clear()
+            listener.fall_behind()
+
+    def connect(self) -> None:
+        self.is_connected = True
+        for listener in self._listeners:
+            listener.is_subscribed.set()
+            listener.fall_behind()
+
+
+class RedisClient:
+    """As much of redis-py's client as journal and leases use.
+
+    `on_append` hears of each append that is sent, `on_refill` of each that is taken and brings what Redis had
+    acknowledged and lost, with the time of the loss.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        way: Way,
+        *,
+        on_append: Callable[[int], None],
+        on_refill: Callable[[int, float], None],
+    ) -> None:
+        self._on_refill = on_refill
+        self._acknowledged: defaultdict[int, int] = defaultdict(int)
+        self._redis, self._way, self._on_append = redis, way, on_append
+
+    def register_script(self, script: str) -> Callable[..., Awaitable[Any]]:
+        async def run(keys: Sequence[str], args: Sequence[Any], client: "Pipeline | None" = None) -> Any:
+            def serve() -> Any:
+                return self._redis.run_script(script, keys, args)
+
+            if client is not None:
+                client.commands.append(serve)
+                return None
+            if script == _APPEND:
+                return await self._append(serve, str(args[0]), [str(it) for it in args[2::2]])
+            return await self._way.ask(serve)
+
+        return run
+
+    async def _append(self, serve: Callable[[], Any], expected: str, ids: Sequence[str]) -> Any:
+        attempt = attempt_of(ids[-1])
+        self._on_append(attempt)
+        sent_at = self._redis.timeline.now
+        is_refill = index_of(expected) < self._acknowledged[attempt]
+
+        def append() -> Any:
+            answer = serve()
+            if answer[0]:
+                lost_at, self._redis.lost_at = self._redis.lost_at, None
+                if is_refill and lost_at is not None and sent_at >= lost_at:
+                    self._on_refill(attempt, lost_at)
+            return answer
+
+        answer = await self._way.ask(append)
+        if answer[0]:
+            self._acknowledged[attempt] = max(self._acknowledged[attempt], index_of(ids[-1]))
+        return answer
+
+    def pipeline(self, *, transaction: bool) -> "Pipeline":
+        assert not transaction
+        return Pipeline(self._way)
+
+    async def xrange(self, _key: str, first: str) -> list[Any]:
+        index = (0, 0) if first == "-" else _place(first)
+        return await self._way.ask(
+            lambda: [(it, {b"event": event}) for it, event, _ in self._redis.entries if _place(it) >= index]
+        )
+
+    async def mget(self, _keys: Sequence[str]) -> list[bytes | None]:
+        return await self._way.ask(lambda: [self._redis.held()])
+
+    async def expire(self, *_: object) -> None:
+        await self._way.ask(lambda: None)
+
+
+class Pipeline:
+    def __init__(self, way: Way) -> None:
+        self.commands: list[Callable[[], Any]] = []
+        self._way = way
+
+    async def __aenter__(self) -> "Pipeline":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def execute(self) -> list[Any]:
+        return await self._way.ask(lambda: [serve() for serve in self.commands])
+
+
+class Row(Server):
+    """The one row, as `Projects` treats it. A final one changes by a claim only: that is checked."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__()
+        self.row = ProjectRow(project=project_of(RUN), status=Status.PENDING, attempt=0)
+        self.owned_until = {0: timeline.now}
+        """When each attempt that is no longer the row's ceased to be that."""
+        self.final_at: float | None = None
+        self.ended_by: Way | None = None
+        """The way by which the end of the run came."""
+        self._timeline = timeline
+
+    def change(self, **values: Any) -> ProjectRow:
+        before, self.row = self.row, msgspec.structs.replace(self.row, **values)
+        if self.row.attempt != before.attempt:
+            assert self.row.attempt == before.attempt + 1
+            self.owned_until[before.attempt] = self._timeline.now
+            self.final_at = None
+        else:
+            assert not before.status.is_final, "a final row changed without a claim"
+        if self.row.status.is_final:
+            self.final_at = self._timeline.now
+        return self.row
+
+
+class RowClient:
+    """`Projects` over a way to the row."""
+
+    def __init__(self, table: Row, way: Way) -> None:
+        self._table, self._way = table, way
+
+    async def get(self, _run: str) -> ProjectRow:
+        return await self._way.ask(lambda: self._table.row)
+
+    async def attempt_of(self, _run: str) -> int:
+        return await self._way.ask(lambda: self._table.row.attempt)
+
+    async def open_runs(self) -> Mapping[str, OpenRun]:
+        def serve() -> Mapping[str, OpenRun]:
+            row = self._table.row
+            if row.status.is_final:
+                return {}
+            return {RUN: OpenRun(attempt=row.attempt, is_cancelled=row.cancel_requested_at is not None)}
+
+        return await self._way.ask(serve)
+
+    async def statuses(self, _runs: object) -> Mapping[str, Status]:
+        return await self._way.ask(lambda: {RUN: self._table.row.status})
+
+    async def claim(self, _run: str, *, seen_attempt: int) -> ProjectRow | None:
+        def serve() -> ProjectRow | None:
+            row = self._table.row
+            if row.attempt != seen_attempt or row.status.is_final:
+                return None
+            return self._table.change(attempt=row.attempt + 1, status=Status.INITIALIZING)
+
+        return await self._way.ask(serve)
+
+    async def begin_again(self, _run: str, *, seen_attempt: int, reason: Reason) -> ProjectRow | None:
+        def serve() -> ProjectRow | None:
+            row = self._table.row
+            if row.attempt != seen_attempt or row.status not in (Status.FAILED, Status.CANCELLED):
+                return None
+            return self._table.change(
+                attempt=row.attempt + 1,
+                status=Status.INITIALIZING,
+                reason=reason,
+                cancel_requested_at=None,
+                error=None,
+                completed_at=None,
+            )
+
+        return await self._way.ask(serve)
+
+    async def request_cancel(self, _run: str, *, at: datetime) -> bool:
+        def serve() -> bool:
+            row = self._table.row
+            if row.status.is_final or row.cancel_requested_at is not None:
+                return False
+            self._table.change(cancel_requested_at=at)
+            return True
+
+        return await self._way.ask(serve)
+
+    async def finish(
+        self, _run: str, *, attempt: int, status: Status, summary: Summary, error: str | None
+    ) -> bool:
+        def serve() -> bool:
+            row = self._table.row
+            if row.attempt == attempt and not row.status.is_final:
+                self._table.ended_by = self._way
+                self._table.change(
+                    status=status, summary=summary, error=error, completed_at=summary.completed_at
+                )
+                return True
+            return (row.attempt, row.status) == (attempt, status)
+
+        return await self._way.ask(serve)
+
+
+def redis_fault() -> Exception:
+    return RedisConnectionError("gone")
+
+
+def row_fault() -> Exception:
+    return DatabaseUnavailable("gone")
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _place(event_id: str) -> tuple[int, int]:
+    attempt, _, index = event_id.partition("-")
+    return int(attempt), int(index)
