@@ -8,8 +8,8 @@ import uvloop
 
 from initializer.checks import CheckFailed, check_engine, check_git, check_servers, hold_data_folder
 from initializer.forges.local import FORGE_FOLDER, LocalForge
+from initializer.parts.queue import open_worker
 from initializer.running.recovery import takeover_limit_s
-from initializer.running_parts import open_worker
 from initializer.settings import Settings
 
 __all__ = ["work"]

@@ -18,6 +18,7 @@ SOURCES = sorted(
 MAY_IMPORT = {
     "initializer.errors": set(),
     "initializer.cancellation": set(),
+    "initializer.background": set(),
     "initializer.syncing": set(),
     "initializer.model": {"initializer.errors"},
     "initializer.redis_client": {"initializer.errors"},
@@ -26,6 +27,7 @@ MAY_IMPORT = {
         "initializer.model",
         "initializer.redis_client",
         "initializer.syncing",
+        "initializer.background",
     },
     "initializer.projects": {"initializer.errors", "initializer.model"},
     "initializer.engines": {
@@ -35,6 +37,7 @@ MAY_IMPORT = {
         "initializer.projects",
         "initializer.redis_client",
         "initializer.cancellation",
+        "initializer.background",
     },
     "initializer.forges": {
         "initializer.errors",

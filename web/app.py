@@ -15,7 +15,7 @@ from initializer.catalog.catalog import load_catalog
 from initializer.control import Control
 from initializer.creation import Creation
 from initializer.forges.local import FORGE_FOLDER, LocalForge, is_repository, repository_path
-from initializer.running_parts import open_running_parts
+from initializer.parts.opening import open_running_parts
 from initializer.settings import Settings
 from initializer.steps.builtin import pipeline_of
 from web.actions import Actions

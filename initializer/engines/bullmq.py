@@ -11,6 +11,7 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
+from initializer.background import in_background
 from initializer.engines.engine import NO_WORKER, QueueFull
 from initializer.errors import InitializerError
 from initializer.journal.signal import Signals
@@ -206,9 +207,5 @@ def _run_of(job: str) -> str:
 async def open_bull_engine(client: "Redis", *, keep_for: timedelta) -> AsyncIterator[BullEngine]:
     """The queue on that server, looked at each second; `client` gives text. Jobs are kept for `keep_for`."""
     engine = BullEngine(client, keep_for=keep_for)
-    async with asyncio.TaskGroup() as group:
-        keeper = group.create_task(engine.keep())
-        try:
-            yield engine
-        finally:
-            keeper.cancel()
+    async with in_background(engine.keep()):
+        yield engine

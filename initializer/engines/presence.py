@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
+from redis.asyncio import Redis
 
+from initializer.background import in_background
 from initializer.engines.bullmq import QUEUE, WORKER_KEY, QueueUnavailable
 from initializer.redis_client import asking, open_redis
 
@@ -27,19 +29,15 @@ async def open_presence(redis_url: str, *, worker: str) -> AsyncIterator[None]:
     name as it is where the others take its base64, and would name all connections of its pool.
     """
     name = f"bull:{base64.b64encode(QUEUE.encode()).decode()}:w:{worker}"
-    async with open_redis(redis_url, client_name=name) as client, asyncio.TaskGroup() as group:
+    async with open_redis(redis_url, client_name=name) as client, in_background(_beat(client)):
+        yield
 
-        async def beat() -> None:
-            while True:
-                try:
-                    async with asking(QueueUnavailable, "the worker cannot be told of"):
-                        await client.set(WORKER_KEY, "1", px=LIFE_MS)
-                except QueueUnavailable as error:
-                    log.warning("worker not seen", error=str(error))
-                await asyncio.sleep(BEAT_S)
 
-        beating = group.create_task(beat())
+async def _beat(client: "Redis") -> None:
+    while True:
         try:
-            yield
-        finally:
-            beating.cancel()
+            async with asking(QueueUnavailable, "the worker cannot be told of"):
+                await client.set(WORKER_KEY, "1", px=LIFE_MS)
+        except QueueUnavailable as error:
+            log.warning("worker not seen", error=str(error))
+        await asyncio.sleep(BEAT_S)

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
+from initializer.background import in_background
 from initializer.redis_client import REDIS_FAULTS
 
 __all__ = ["MAX_HELD_MESSAGES", "Listener", "Subscription", "open_subscription"]
@@ -220,12 +221,8 @@ class _Answers(asyncio.Protocol):
 async def open_subscription(client: "Redis") -> AsyncIterator[Subscription]:
     """A subscription at work."""
     subscription = Subscription(client)
-    async with asyncio.TaskGroup() as group:
-        keeper = group.create_task(subscription.keep())
-        try:
-            yield subscription
-        finally:
-            keeper.cancel()
+    async with in_background(subscription.keep()):
+        yield subscription
 
 
 def _first(error: BaseException) -> BaseException:

@@ -6,7 +6,7 @@
 import os
 from pathlib import Path
 
-import initializer.running_parts
+import initializer.parts.running_parts
 import web.app
 from initializer.steps.builtin import pipeline_of
 from initializer.steps.step import Step, StepContext
@@ -32,6 +32,6 @@ if __name__ == "__main__":
         Path(os.environ["STEP_SCRIPTS"]).iterdir(), key=lambda path: int(path.name.split(".")[0])
     )
     steps = tuple(map(step_of, scripts))
-    initializer.running_parts.BUILTIN_STEPS = steps  # type: ignore[attr-defined]
+    initializer.parts.running_parts.BUILTIN_STEPS = steps  # type: ignore[attr-defined]
     web.app.pipeline_of = lambda: pipeline_of(steps)  # type: ignore[attr-defined]
     main()

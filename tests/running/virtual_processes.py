@@ -23,16 +23,17 @@ from virtual_servers import (
     row_fault,
 )
 
+from initializer.background import in_background
 from initializer.engines.inline import InlineEngine, open_inline_engine
 from initializer.journal.redis import RedisJournal
 from initializer.model.events import EventId, Reason
 from initializer.model.progress import Progress
+from initializer.parts.servers import leave
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow
 from initializer.running.lease import open_leases
 from initializer.running.recovery import Recovery
 from initializer.running.runner import Runner
-from initializer.running_parts import _leave, _recovering
 from initializer.steps.step import Outputs, Step, StepContext, StepError
 from model.runs import PIPELINE
 from web.hub import HEARTBEAT, Hub, WatchBroken, open_hub
@@ -127,7 +128,7 @@ class World:
 
 
 class Process:
-    """A process of the app on servers: what `running_parts.py` and `hub.py` put together."""
+    """A process of the app on servers: what `parts/servers.py` and `hub.py` put together."""
 
     hub: Hub
     engine: InlineEngine
@@ -231,7 +232,7 @@ class Process:
             ) as self.engine:
                 try:
                     async with (
-                        _recovering(Recovery(self.projects, self.engine, leases, lease_s=LEASE_S)),
+                        in_background(Recovery(self.projects, self.engine, leases, lease_s=LEASE_S).keep()),
                         open_hub(
                             journal=journal,
                             projects=self.projects,
@@ -242,7 +243,7 @@ class Process:
                         self.is_serving = not self._leaving.is_set()
                         await self._leaving.wait()
                 finally:
-                    await _leave(runner, self.engine, leases, grace_s=GRACE_S)
+                    await leave(runner, self.engine, leases, grace_s=GRACE_S)
 
 
 class Browser:
