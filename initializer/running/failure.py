@@ -35,7 +35,8 @@ async def give_up(row: ProjectRow, error: Exception, *, journal: Journal, projec
     project, attempt = row.project, row.attempt
     history = await _readable(project, journal)
     execution = Execution(fold(project.parameters.pipeline, history))
-    if execution.progress.status.is_final:
+    is_ended = execution.progress.status.is_final
+    if is_ended and execution.progress.attempt == attempt:
         return True  # the row is written before the final event
     outbox = Outbox(attempt=attempt, history=history)
 
@@ -44,6 +45,8 @@ async def give_up(row: ProjectRow, error: Exception, *, journal: Journal, projec
             execution.advance(numbered)
 
     now = datetime.now(UTC)
+    if is_ended:  # as the try before this one did
+        put(execution.start(row.reason, now))
     if execution.progress.failed is None:
         spec = _step_at_hand(execution)
         put(execution.fail_step(spec, duration_ms=0, error=_sentence(project, error), at=now))

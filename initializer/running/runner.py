@@ -11,7 +11,15 @@ import structlog
 from initializer.errors import InitializerError
 from initializer.forges.forge import Forge
 from initializer.journal.journal import Journal, JournalUnavailable
-from initializer.model.events import Event, Reason, Started, StepCompleted, StepSkipped
+from initializer.model.events import (
+    Event,
+    Reason,
+    Started,
+    StepCancelled,
+    StepCompleted,
+    StepFailed,
+    StepSkipped,
+)
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
 from initializer.running.attempt import Attempt, HandedOver, JournalDiverged
@@ -177,7 +185,7 @@ def _check_deaths(history: Sequence[Event]) -> None:
         match event:
             case Started(reason=Reason.TAKEOVER):
                 takeovers += 1
-            case Started() | StepCompleted() | StepSkipped():
+            case Started() | StepCompleted() | StepFailed() | StepCancelled() | StepSkipped():
                 break
     if takeovers >= MAX_DEATHS:
         raise WorkerStopped("the worker stopped three times here")

@@ -1,19 +1,22 @@
 """Runs that are cancelled, and tries that begin again: what the journal and the row say of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from initializer.model.events import Reason, Started
+from initializer.journal.file import FileJournal
+from initializer.model.events import Event, Reason, Started, StepStarted
 from initializer.model.progress import Status
 from initializer.projects.database import open_database
 from initializer.projects.projects import Projects
 from initializer.running import cancelling
 from initializer.running.ownership import OwnershipLost
 from initializer.steps.step import Outputs, Step, StepContext, StepError
+from model.runs import at
 from running.stage import RUN, Stage, nothing, step_of
 
 pytestmark = pytest.mark.anyio
@@ -30,13 +33,15 @@ class Failing:
 
     def __init__(self) -> None:
         self.ran: list[str] = []
-        self.is_mended = False
+        self.is_mended = self.is_unlucky = False
 
     def steps(self) -> list[Step]:
         return [step_of("first", self.make), step_of("second", self.fail), step_of("third", nothing)]
 
     async def make(self, context: StepContext) -> Outputs:
         self.ran.append("first")
+        if self.is_unlucky:
+            raise StepError("no luck")
         context.resource("repository", "made", "created")
         return {"made": "yes"}
 
@@ -217,3 +222,65 @@ async def test_of_many_tries_the_last_ones_are_kept(stage: Stage, monkeypatch: p
     assert row.summary is not None
     assert [it.attempt for it in row.summary.previous_attempts] == [3, 4, 5]
     assert all(not it.previous_attempts for it in row.summary.previous_attempts)
+
+
+async def test_a_try_that_cannot_go_on_fails_as_the_one_before_did(
+    stage: Stage,
+) -> None:
+    failing = Failing()
+    await stage.run(*failing.steps())
+
+    class Breaking(FileJournal):
+        faults = iter([RuntimeError("a bug"), RuntimeError("a bug")])
+
+        async def append(self, run: str, events: Sequence[Event], **how: Any) -> None:
+            for fault in self.faults:
+                raise fault
+            await super().append(run, events, **how)
+
+    attempt = await begin_again(stage, Reason.RETRY)
+    journal = Breaking(stage.folder / "journals")
+    await stage.run(*failing.steps(), attempt=attempt, reason=Reason.RETRY, journal=journal)
+    row = await stage.row()
+    assert (row.status, row.attempt) == (Status.FAILED, 2)
+    assert row.summary is not None
+    assert [step.kept for step in row.summary.steps] == [True, False]
+    assert len(row.summary.previous_attempts) == 1
+
+
+async def test_processes_that_died_in_an_earlier_try_are_not_held_against_a_retry(stage: Stage) -> None:
+    """Found by the model: such a run was taken over for ever."""
+    failing = Failing()
+    await stage.add(*failing.steps())
+    pipeline = stage.project.parameters.pipeline
+    deaths: list[Event] = []
+    for attempt, reason in ((1, Reason.CREATED), (2, Reason.TAKEOVER)):
+        for draft in (
+            Started(at=at(1), reason=reason, pipeline=pipeline),
+            StepStarted(at=at(1), step="first"),
+        ):
+            deaths.append(draft.numbered(attempt, len(deaths) + 1))
+    await stage.journal.append(RUN, deaths, expected_tail=None)
+    for seen in (1, 2):
+        await stage.projects.claim(RUN, seen_attempt=seen)
+    failing.is_unlucky = True
+    leases: Any = NoLeases()
+    await stage.run(*failing.steps(), attempt=3, reason=Reason.TAKEOVER)
+    assert (await stage.row()).status is Status.FAILED
+    failing.is_unlucky, failing.is_mended = False, True
+    await begin_again(stage, Reason.RETRY)
+    await stage.projects.claim(RUN, seen_attempt=4)
+    await stage.run(*failing.steps(), attempt=5, reason=Reason.TAKEOVER, leases=leases)
+    assert (await stage.row()).status is Status.ACTIVE
+
+
+class NoLeases:
+    """Leases that prove everything."""
+
+    on_forgotten = None
+
+    def hold(self, run: str, attempt: int, **_: object) -> None:
+        """There is nothing to prove."""
+
+    async def drop(self, run: str, attempt: int, **_: object) -> None:
+        """There is nothing to let go."""

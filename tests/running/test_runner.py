@@ -483,7 +483,7 @@ async def test_recovery_claims_what_is_unfinished_oldest_first(stage: Stage) -> 
     submitted: list[tuple[str, int, Reason]] = []
 
     class Engine:
-        def submit(self, row: ProjectRow, *, reason: Reason) -> None:
+        async def submit(self, row: ProjectRow, *, reason: Reason) -> None:
             submitted.append((row.project.id, row.attempt, reason))
 
     engine: Any = Engine()
