@@ -123,6 +123,7 @@ board:
 	@command -v node >/dev/null && command -v npm >/dev/null || { \
 		{ $(IS_ROOT); } || { echo "node or npm is not installed, and Bull Board is not tested: sudo apt-get install nodejs npm" >&2; exit 0; }; \
 		echo "Installing nodejs and npm ..."; $(APT_INSTALL) nodejs npm >/dev/null; }
-	@if command -v npm >/dev/null && [ $(BOARD)/package-lock.json -nt $(BOARD)/node_modules/.package-lock.json ]; then \
+	@installed=$(BOARD)/node_modules/.package-lock.json; \
+	if command -v npm >/dev/null && { [ ! -e $$installed ] || [ $(BOARD)/package-lock.json -nt $$installed ]; }; then \
 		echo "Installing Bull Board ($(BOARD)/package-lock.json) ..."; \
 		cd $(BOARD) && npm ci --silent --no-audit --no-fund && touch node_modules/.package-lock.json; fi
