@@ -27,7 +27,7 @@ run: $(SERVING)
 test: $(DEVELOPING) chromium servers strace board
 	@$(BIN)/python -m pytest $(TESTS)
 
-# Histories of runs under faults in virtual time (docs/reliability.md): 100,000 take most of an hour.
+# Histories of runs under faults in virtual time (docs/reliability.md).
 HISTORIES ?= 20000
 soak: $(DEVELOPING)
 	@HISTORIES=$(HISTORIES) $(BIN)/python -m pytest -s tests/running/test_model.py

@@ -99,11 +99,11 @@ class Leases:
         self._renew = client.register_script(_RENEW)
         self._release = client.register_script(_RELEASE)
 
-    def hold(self, run: str, attempt: int, *, is_claimed_now: bool = True) -> Ownership:
+    def hold(self, run: str, attempt: int) -> Ownership:
         """Hold the lease of a run; gives what that proves. For what is held already it is the same again.
 
-        A claim of just now is a proof, one of some time ago is none: this process itself may have gone on
-        with a newer attempt meanwhile, and may even be through with it.
+        At first it proves nothing: this process may have stood still since the claim, or have gone on with a
+        newer attempt itself. The row is asked before the first thing that is done.
         """
         held = self._held.get(run)
         if held is not None and held.ownership.attempt == attempt:
@@ -112,8 +112,7 @@ class Leases:
         if held is not None and held.ownership.attempt > attempt:
             ownership.fenced()
             return ownership
-        if not is_claimed_now:
-            ownership.doubted()
+        ownership.doubted()
         self._held[run] = _Held(run, ownership, self._owner)
         self._changed.set()
         return ownership

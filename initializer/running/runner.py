@@ -142,9 +142,7 @@ class Runner:
                 journal=self._journal,
                 projects=self._projects,
                 perform_step=self._perform_step,
-                ownership=(
-                    self._leases.hold(project.id, attempt, is_claimed_now=False) if self._leases else None
-                ),
+                ownership=self._leases.hold(project.id, attempt) if self._leases else None,
             )
             if self._is_leaving:
                 current.leave()

@@ -121,7 +121,7 @@ async def test_a_process_that_is_through_with_a_newer_attempt_proves_nothing_for
     leases.hold(RUN, 2)
     assert leases.hold(RUN, 1).decide(now=time.monotonic()) is Decision.STOP
     await leases.drop(RUN, 2)
-    late = leases.hold(RUN, 1, is_claimed_now=False)
+    late = leases.hold(RUN, 1)
     assert late.decide(now=time.monotonic()) is Decision.VERIFY
 
 
@@ -184,6 +184,7 @@ async def test_a_process_that_leaves_hands_over_what_it_holds(client: "Redis", p
         leases.hold(RUN, 1)
         await until(lambda: is_in(leases, LeaseState.HELD))
     assert await is_in(leases, LeaseState.HANDED_OVER)
+    await projects.claim(RUN, seen_attempt=1)
     leases.hold(RUN, 2)
     await leases._renew_all()
     assert await is_in(leases, LeaseState.HELD)

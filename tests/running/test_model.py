@@ -27,7 +27,7 @@ from initializer.running import attempt, lease, recovery
 from web import hub
 
 pytestmark = pytest.mark.timeout(0)  # a soak lasts as long as it is told to
-HISTORIES = int(os.environ.get("HISTORIES", "1500"))
+HISTORIES = int(os.environ.get("HISTORIES", "150"))
 """How many histories are told: some 25 ms of CPU each."""
 WHICH = st.integers(0, 5)
 SECONDS = st.sampled_from([0.01, 0.1, 0.5, 1, LEASE_S, 2 * LEASE_S, 3 * LEASE_S])
