@@ -249,12 +249,23 @@ def test_running_times_tick_while_nothing_else_happens_and_whatever_the_wall_clo
     assert len(frames_seen(page)) == frames
 
 
+HIDE = """() => {
+  Object.defineProperty(document, "hidden", {get: () => true});
+  Object.defineProperty(document, "visibilityState", {get: () => "hidden"});
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""What a page sees when its tab goes to the background; the browser's own throttle of timers is not in it."""
+
+
+@pytest.mark.parametrize("is_hidden", [False, True])
 def test_the_title_and_the_icon_follow_the_state(
-    held_server: ServerProcess, visitors: Visitors, gate: Gate
+    held_server: ServerProcess, visitors: Visitors, gate: Gate, is_hidden: bool
 ) -> None:
     project = held_server.create("Titled")
     page = visitors.open(f"{held_server.url}/projects/{project}")
     wait_until_it_stands_still(held_server, page, project)
+    if is_hidden:
+        page.evaluate(HIDE)
     icon = page.locator("#favicon").get_attribute("href")
     percent = page.locator("#run-progress").get_attribute("value")
     expect(page).to_have_title(f"{percent}% · Titled")
