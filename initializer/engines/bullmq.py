@@ -64,8 +64,8 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
 
     project: str
     attempt: int
-    number: int
-    """Which try of the run it is, from 1."""
+    try_id: int
+    """Which try of the run it is (`ProjectRow.try_id`)."""
 
 
 class BullEngine:
@@ -181,7 +181,7 @@ class BullEngine:
 
     async def _add(self, row: ProjectRow, reason: Reason) -> None:
         """A job that is there already stays as it is."""
-        ticket = Ticket(project=row.project.id, attempt=row.attempt, number=len(row.tries) + 1)
+        ticket = Ticket(project=row.project.id, attempt=row.attempt, try_id=row.try_id)
         options: dict[str, Any] = {"jobId": job_id_of(row), **self._options}
         if reason is Reason.CREATED:
             options["priority"] = NEW_RUN_PRIORITY
@@ -196,7 +196,7 @@ async def give_back(job: Any, token: str, *, after_s: float) -> None:
 
 def job_id_of(row: ProjectRow) -> str:
     """The id of the job of a run's current try, whoever performs it."""
-    return f"{row.project.id}-{len(row.tries) + 1}"
+    return f"{row.project.id}-{row.try_id}"
 
 
 def _run_of(job: str) -> str:

@@ -1,14 +1,17 @@
 """Where a run is started; implementations stand beside this module."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from initializer.errors import InitializerError
 from initializer.model.events import Reason
 from initializer.projects.projects import ProjectRow
 
-__all__ = ["NO_WORKER", "Engine", "QueueFull"]
+__all__ = ["NO_WORKER", "Engine", "Perform", "QueueFull"]
 
+Perform = Callable[[ProjectRow, Reason, asyncio.Event], Awaitable[None]]
+"""Performs a run to its end; the event says that it is to end as cancelled."""
 NO_WORKER = 0
 """The place in a line that nobody serves."""
 

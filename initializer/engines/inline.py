@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
 
 from initializer.cancellation import is_cancelled
-from initializer.engines.engine import QueueFull
+from initializer.engines.engine import Perform, QueueFull
 from initializer.journal.signal import Signals
 from initializer.model.events import Reason
 from initializer.projects.projects import ProjectRow
@@ -20,8 +20,6 @@ _POSITIONS = "positions"
 
 log = structlog.get_logger()
 
-Perform = Callable[[ProjectRow, Reason, asyncio.Event], Awaitable[None]]
-"""Performs a run to its end; the event says that it is to end as cancelled."""
 OnSubmit = Callable[[str, int], object]
 
 

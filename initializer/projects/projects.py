@@ -69,6 +69,12 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
         """How the tries so far ended, the first one first."""
         return (*self.summary.previous_attempts, self.summary) if self.summary else ()
 
+    @property
+    def try_id(self) -> int:
+        """What names the current try: one more than the attempt with which the try before it ended."""
+        earlier = self.tries[:-1] if self.status.is_final else self.tries
+        return (earlier[-1].attempt if earlier else 0) + 1
+
 
 class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run that is not over: who owns it, and whether somebody wants it to end."""
@@ -221,17 +227,11 @@ class Projects:
 
     async def claim(self, project_id: str, *, seen_attempt: int) -> ProjectRow | None:
         """Take the run over from the attempt that was seen; None if another was faster."""
-        query = (
-            projects.update()
-            .where(
-                projects.c.id == project_id,
-                projects.c.attempt == seen_attempt,
-                projects.c.status.in_(_OPEN),
-            )
-            .values(attempt=projects.c.attempt + 1, status=Status.INITIALIZING.value)
-            .returning(*projects.c)
-        )
-        return _row(await self._database.fetch_one(query))
+        return await self._claim(project_id, seen_attempt, _OPEN)
+
+    async def take(self, project_id: str, *, seen_attempt: int) -> ProjectRow | None:
+        """Take a run that waits for whoever comes; gives its row, None if it waits no longer."""
+        return await self._claim(project_id, seen_attempt, [Status.PENDING.value])
 
     async def request_cancel(self, project_id: str, *, at: datetime) -> bool:
         """Write down that the run is to end. False where it is over, or that was written before."""
@@ -255,38 +255,16 @@ class Projects:
         The new attempt is this process's, or nobody's: then whoever takes the run claims it once more.
         The summary of the try before stays until this one has its own.
         """
-        query = (
-            projects.update()
-            .where(
-                projects.c.id == project_id,
-                projects.c.attempt == seen_attempt,
-                projects.c.status.in_(_ENDED_SHORT),
-            )
-            .values(
-                attempt=projects.c.attempt + 1,
-                status=(Status.INITIALIZING if is_owned else Status.PENDING).value,
-                reason=reason.value,
-                cancel_requested_at=sa.null(),
-                initialization_error=sa.null(),
-                initialization_completed_at=sa.null(),
-            )
-            .returning(*projects.c)
+        return await self._claim(
+            project_id,
+            seen_attempt,
+            _ENDED_SHORT,
+            status=(Status.INITIALIZING if is_owned else Status.PENDING).value,
+            reason=reason.value,
+            cancel_requested_at=sa.null(),
+            initialization_error=sa.null(),
+            initialization_completed_at=sa.null(),
         )
-        return _row(await self._database.fetch_one(query))
-
-    async def take(self, project_id: str, *, seen_attempt: int) -> ProjectRow | None:
-        """Take a run that waits for whoever comes; gives its row, None if it waits no longer."""
-        query = (
-            projects.update()
-            .where(
-                projects.c.id == project_id,
-                projects.c.attempt == seen_attempt,
-                projects.c.status == Status.PENDING.value,
-            )
-            .values(attempt=projects.c.attempt + 1, status=Status.INITIALIZING.value)
-            .returning(*projects.c)
-        )
-        return _row(await self._database.fetch_one(query))
 
     async def finish(
         self, project_id: str, *, attempt: int, status: Status, summary: Summary, error: str | None
@@ -317,6 +295,22 @@ class Projects:
             sa.select(projects.c.attempt, projects.c.status).where(projects.c.id == project_id)
         )
         return held is not None and (held.attempt, held.status) == (attempt, status.value)
+
+    async def _claim(
+        self, project_id: str, seen_attempt: int, statuses: Iterable[str], **changes: Any
+    ) -> ProjectRow | None:
+        """Raise the attempt that was seen, if the row still names it and has one of these statuses."""
+        query = (
+            projects.update()
+            .where(
+                projects.c.id == project_id,
+                projects.c.attempt == seen_attempt,
+                projects.c.status.in_(statuses),
+            )
+            .values(**{"attempt": projects.c.attempt + 1, "status": Status.INITIALIZING.value, **changes})
+            .returning(*projects.c)
+        )
+        return _row(await self._database.fetch_one(query))
 
 
 _FIRST: Mapping[Order, tuple[sa.ColumnElement[Any], ...]] = {

@@ -1,12 +1,12 @@
 """Runs that come from a queue: claimed by their row like all others, however often they are delivered."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 import structlog
 
 from initializer.engines.bull_worker import ComeAgain, RunFailed
 from initializer.engines.bullmq import BullEngine, QueueUnavailable, Ticket
+from initializer.engines.engine import Perform
 from initializer.journal.journal import Journal
 from initializer.model.events import Reason
 from initializer.model.progress import Status
@@ -21,7 +21,6 @@ from initializer.running.recovery import LOOK_S, Recovery
 __all__ = ["QueuedRuns", "submit_again"]
 
 Result = Mapping[str, object]
-Perform = Callable[[ProjectRow, Reason, asyncio.Event], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -122,7 +121,7 @@ async def submit_again(projects: Projects, engine: BullEngine, lost: Sight) -> N
 
 def _check_current(ticket: Ticket, row: ProjectRow | None) -> None:
     """Raises `RunFailed` where the job is of a try that is over, and of which its worker heard no more."""
-    if row is not None and ticket.number < len(row.tries) + (not row.status.is_final):
+    if row is not None and ticket.try_id < row.try_id:
         raise RunFailed("another try of this run has followed")
 
 

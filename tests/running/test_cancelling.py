@@ -284,3 +284,19 @@ class NoLeases:
 
     async def drop(self, run: str, attempt: int, **_: object) -> None:
         """There is nothing to let go."""
+
+
+async def test_each_try_has_a_name_of_its_own_also_beyond_those_that_are_kept(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("initializer.model.summary.MAX_EARLIER_TRIES", 2)
+    failing = Failing()
+    await stage.run(*failing.steps())
+    ended, begun = [(await stage.row()).try_id], []
+    for _ in range(4):
+        attempt = await begin_again(stage, Reason.RETRY)
+        begun.append((await stage.row()).try_id)
+        await stage.run(*failing.steps(), attempt=attempt, reason=Reason.RETRY)
+        ended.append((await stage.row()).try_id)
+    assert ended == [1, 2, 3, 4, 5]
+    assert begun == ended[1:]
