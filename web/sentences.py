@@ -80,6 +80,8 @@ PATTERNS = (
     # Why they fail; the first that fits is taken
     "the template's own tests failed: %(error)s",
     "%(step)s failed: %(error)s",
+    "the place of %(name)s, which all projects share, is taken by a repository that was not made here; "
+    "move it away",
     "a repository named %(name)s exists already and was not made by this project; choose another name",
     "the name %(name)s is kept for the repository that all projects share",
     "the repository %(name)s has commits that this project did not make",

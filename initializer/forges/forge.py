@@ -16,12 +16,16 @@ class ForgeError(InitializerError):
 
 
 class RepositoryTaken(ForgeError):
-    """A repository of that name exists and does not carry this project's mark."""
+    """A repository of that name exists and does not carry this project's mark, or that of the shared one."""
 
-    def __init__(self, slug: str) -> None:
-        super().__init__(
-            f"a repository named {slug} exists already and was not made by this project; choose another name"
-        )
+    def __init__(self, slug: str, *, is_shared: bool = False) -> None:
+        if is_shared:
+            taken = f"the place of {slug}, which all projects share, is taken"
+            sentence = f"{taken} by a repository that was not made here; move it away"
+        else:
+            taken = f"a repository named {slug} exists already"
+            sentence = f"{taken} and was not made by this project; choose another name"
+        super().__init__(sentence)
         self.slug = slug
 
 

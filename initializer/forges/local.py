@@ -142,7 +142,7 @@ class LocalForge:
         if not _is_something(path):
             return False
         if not await self._has_mark(path, mark):
-            raise RepositoryTaken(slug)
+            raise RepositoryTaken(slug, is_shared=mark == _SHARED_MARK)
         return True
 
     async def _has_mark(self, path: Path, mark: str) -> bool:

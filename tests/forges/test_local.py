@@ -145,7 +145,9 @@ async def test_the_shared_name_is_no_projects(forge: Forge) -> None:
     with pytest.raises(ForgeError, match="kept for the repository that all projects share"):
         await forge.create_repository(project(slug="gitops"))
     await forge.create_repository(project(slug="manifests"))
-    with pytest.raises(RepositoryTaken):
+    with pytest.raises(
+        RepositoryTaken, match=r"manifests, which all projects share, is taken .* move it away"
+    ):
         await forge.create_shared_repository("manifests")
     assert not await forge.has_shared_repository("manifests")
     assert not await forge.has_shared_repository("gitops")

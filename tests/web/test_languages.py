@@ -128,6 +128,7 @@ def test_whatever_the_built_in_steps_say_is_said_in_chinese() -> None:
             str,
             [
                 RepositoryTaken("x7"),
+                RepositoryTaken("x7", is_shared=True),
                 TemplateUnknown("x7"),
                 WorkerStopped("the worker stopped three times here"),
             ],
