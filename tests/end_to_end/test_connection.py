@@ -47,6 +47,11 @@ def relay(held_server: ServerProcess) -> Iterator[Relay]:
         yield relay
 
 
+IS_OPEN = """
+() => document.getElementById("live")?._htmx?.ws?.connection?.socket?.readyState === WebSocket.OPEN
+"""
+
+
 def open_held(server: ServerProcess, visitors: Visitors, url: str, name: str) -> tuple[str, Page]:
     """A page of a run that stands still, with the page's clock in the test's hands, and a mark."""
     project = server.create(name, template="static-site")
@@ -320,6 +325,7 @@ def test_a_page_out_of_the_browsers_cache_connects_again(
     project = held_server.create("Cached", template="static-site")
     page = visitors.open(f"{held_server.url}/projects/{project}")
     expect(page.locator("#step-push_template-head[data-state=running]")).to_be_visible()
+    page.wait_for_function(IS_OPEN)  # else the browser would complain that it was closed too early
     mark(page)
     with page.expect_websocket() as connected:
         page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
