@@ -73,7 +73,7 @@ async def measure(folder: Path, calls: int) -> Rounds:
             await projects.add(run, idempotency_key=run.id)
             row = await projects.get(run.id)
             assert row is not None
-            engine.submit(row, reason=Reason.CREATED)
+            await engine.submit(row, reason=Reason.CREATED)
             await until_over(journal, run.id)
     return rounds
 
