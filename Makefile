@@ -18,7 +18,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test soak test-sql bench bench-delivery screenshots lint format lock chromium fonts servers strace board
+.PHONY: run test soak test-sql bench bench-delivery bench-persistence screenshots lint format lock chromium fonts servers strace board
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -45,6 +45,10 @@ bench: $(DEVELOPING) chromium
 # Beside what people would use instead, which is installed apart from the app: some 20 minutes.
 bench-delivery: $(DEVELOPING) $(PEERS) servers
 	@$(BIN)/python -m benchmarks.delivery
+
+# What keeping progress costs and saves, beside five other designs: some two minutes.
+bench-persistence: $(DEVELOPING) servers
+	@$(BIN)/python -m benchmarks.persistence
 
 $(PEERS): benchmarks/peers/requirements.lock benchmarks/peers/package-lock.json | $(BIN)/pip
 	@command -v gcc npm >/dev/null || { echo "gcc or npm is missing: the load program is C, some peers are Node" >&2; exit 1; }
