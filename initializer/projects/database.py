@@ -27,7 +27,13 @@ POOL_SIZE = 10
 DRAIN_LIMIT_S = 10
 WAL_RETRY_S = 0.05
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_FAULTS = (sqlite3.DatabaseError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_FAULTS = (
+    sqlite3.DatabaseError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a statement after the server's farewell, before the connection ends
+    OSError,
+)
 _MISTAKES = (
     sqlite3.IntegrityError,
     sqlite3.ProgrammingError,

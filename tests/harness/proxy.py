@@ -22,6 +22,7 @@ class Relay:
         self.url = f"http://localhost:{self.port}"
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._clients: set[socket.socket] = set()
         self._is_down = self._loses_answers = False
         self._threads: list[threading.Thread] = []
 
@@ -56,6 +57,13 @@ class Relay:
         """Let requests through and reset the connection instead of carrying the answer back."""
         self._loses_answers = True
 
+    def say(self, portion: bytes) -> None:
+        """Send to every client what the server did not."""
+        with self._lock:
+            clients = self._open & self._clients
+        for client in clients:
+            client.sendall(portion)
+
     def come_back(self) -> None:
         """Let everything through again."""
         self._is_down = self._loses_answers = False
@@ -76,6 +84,7 @@ class Relay:
                 continue
             with self._lock:
                 self._open |= {inner, outer}
+                self._clients.add(inner)
             self._spawn(self._pump, inner, outer)
             self._spawn(self._pump, outer, inner, is_answer=True)
 
@@ -87,6 +96,7 @@ class Relay:
                 sink.sendall(portion)
         with self._lock:
             self._open -= {source, sink}
+            self._clients -= {source, sink}
         for one in (source, sink):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

@@ -1,6 +1,7 @@
 """What the projects table does when PostgreSQL, or the way to it, is not as it should be."""
 
 import asyncio
+import contextlib
 import random
 
 import pytest
@@ -17,6 +18,9 @@ from model.runs import PIPELINE, at, numbered, project_of
 pytestmark = pytest.mark.anyio
 
 DEADLINE_S = 30
+_FIELDS = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+FAREWELL = b"E" + (4 + len(_FIELDS)).to_bytes(4, "big") + _FIELDS
+"""What PostgreSQL sends on each connection before it stops."""
 
 
 def summary() -> Summary:
@@ -66,6 +70,24 @@ async def test_an_end_whose_answer_is_lost_after_the_commit_lands_once(
             row = await projects.get("a1")
     assert row is not None
     assert (row.status, row.summary) == (Status.FAILED, summary())
+
+
+async def test_a_farewell_of_the_server_between_two_statements_is_a_database_that_is_away(
+    postgres_url: str, shared_postgres: PostgresServer
+) -> None:
+    """It comes before the connection ends, and the driver then complains of a state of its own."""
+    with Relay(shared_postgres.port) as relay:
+        async with open_database(through(relay, postgres_url), pool_size=1) as database:
+            projects = Projects(database)
+            await projects.add(project_of("a1"), idempotency_key="k")
+            relay.say(FAREWELL)
+            await asyncio.sleep(0.1)  # read by the driver, which tells nobody
+            with pytest.raises(DatabaseUnavailable):
+                await projects.get("a1")
+            relay.cut()
+            with contextlib.suppress(DatabaseUnavailable):  # one statement may find out
+                await projects.get("a1")
+            assert await finish(projects, "a1")
 
 
 async def test_hundreds_of_cancelled_operations_leak_no_connection(
