@@ -24,6 +24,9 @@ class Relay:
         self._open: set[socket.socket] = set()
         self._clients: set[socket.socket] = set()
         self._is_down = self._loses_answers = False
+        self._marked = b""
+        self._unheard: set[socket.socket] = set()
+        self._answer_lost = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -64,6 +67,18 @@ class Relay:
         for client in clients:
             client.sendall(portion)
 
+    def lose_answer_to(self, words: bytes) -> threading.Event:
+        """Let the next request that holds these words through, and cut its connection when its answer comes.
+
+        Gives an event that tells that it came. All other connections stay; a request is one read.
+        """
+        self._marked = words
+        return self._answer_lost
+
+    def through(self, url: str) -> str:
+        """The address of the server, by way of this relay."""
+        return url.replace(f":{self._target}/", f":{self.port}/")
+
     def come_back(self) -> None:
         """Let everything through again."""
         self._is_down = self._loses_answers = False
@@ -91,8 +106,11 @@ class Relay:
     def _pump(self, source: socket.socket, sink: socket.socket, *, is_answer: bool = False) -> None:
         with contextlib.suppress(OSError):
             while portion := source.recv(65536):
-                if is_answer and self._loses_answers:
+                if is_answer and self._is_lost(source):
                     break
+                if not is_answer and self._marked and self._marked in portion:
+                    self._marked = b""
+                    self._unheard.add(sink)
                 sink.sendall(portion)
         with self._lock:
             self._open -= {source, sink}
@@ -101,6 +119,11 @@ class Relay:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
+
+    def _is_lost(self, server: socket.socket) -> bool:
+        if server in self._unheard:
+            self._answer_lost.set()
+        return self._loses_answers or server in self._unheard
 
     def _spawn(self, target: Callable[..., None], *arguments: object, **options: object) -> None:
         thread = threading.Thread(target=target, args=arguments, kwargs=options, daemon=True)

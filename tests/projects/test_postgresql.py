@@ -33,11 +33,6 @@ async def finish(projects: Projects, run: str) -> bool:
     return await projects.finish(run, attempt=1, status=Status.FAILED, summary=summary(), error="no")
 
 
-def through(relay: Relay, url: str) -> str:
-    host, _, database = url.rpartition("/")
-    return f"{host.rpartition(':')[0]}:{relay.port}/{database}"
-
-
 async def test_json_is_kept_as_jsonb(postgres_url: str, shared_postgres: PostgresServer) -> None:
     async with open_database(postgres_url) as database:
         projects = Projects(database)
@@ -55,7 +50,7 @@ async def test_an_end_whose_answer_is_lost_after_the_commit_lands_once(
 ) -> None:
     name = postgres_url.rpartition("/")[2]
     with Relay(shared_postgres.port) as relay:
-        async with open_database(through(relay, postgres_url), pool_size=1) as database:
+        async with open_database(relay.through(postgres_url), pool_size=1) as database:
             projects = Projects(database)
             for run in ("a1", "b2"):
                 await projects.add(project_of(run), idempotency_key=run)
@@ -77,7 +72,7 @@ async def test_a_farewell_of_the_server_between_two_statements_is_a_database_tha
 ) -> None:
     """It comes before the connection ends, and the driver then complains of a state of its own."""
     with Relay(shared_postgres.port) as relay:
-        async with open_database(through(relay, postgres_url), pool_size=1) as database:
+        async with open_database(relay.through(postgres_url), pool_size=1) as database:
             projects = Projects(database)
             await projects.add(project_of("a1"), idempotency_key="k")
             relay.say(FAREWELL)
