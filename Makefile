@@ -18,7 +18,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test soak test-sql bench bench-delivery bench-persistence screenshots lint format lock chromium fonts servers strace board
+.PHONY: run test soak soak-model test-sql bench bench-delivery bench-persistence screenshots lint format lock chromium fonts servers strace board
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -29,8 +29,14 @@ test: $(DEVELOPING) chromium servers strace board
 
 # Histories of runs under faults in virtual time (docs/reliability.md).
 HISTORIES ?= 20000
-soak: $(DEVELOPING)
+soak-model: $(DEVELOPING)
 	@HISTORIES=$(HISTORIES) $(BIN)/python -m pytest -s tests/running/test_model.py
+
+# Faults on real processes and servers, drawn from a seed; `make test` does it for half a minute.
+SEED ?= 1
+MINUTES ?= 5
+soak: $(DEVELOPING) servers
+	@SEED=$(SEED) MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/soak
 
 # The queries of docs/sql.md with 100,000 rows on both databases; `make test` takes 4,000.
 test-sql: $(DEVELOPING) servers
