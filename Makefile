@@ -32,7 +32,7 @@ HISTORIES ?= 20000
 soak-model: $(DEVELOPING)
 	@HISTORIES=$(HISTORIES) $(BIN)/python -m pytest -s tests/running/test_model.py
 
-# Faults on real processes and servers, drawn from a seed; `make test` does it for half a minute.
+# Faults on real processes and servers, drawn from a seed; `make test` causes each once.
 SEED ?= 1
 MINUTES ?= 5
 soak: $(DEVELOPING) servers

@@ -18,6 +18,7 @@ from harness.server import CLI, ServerProcess
 from harness.servers import PostgresServer, RedisServer
 from harness.waiting import DEADLINE_S, wait_for
 from initializer.model.events import EventId, index_of
+from initializer.running.lease import lease_of
 
 __all__ = ["Cluster", "ClusterProcess", "Watcher", "WorkerProcess", "watching"]
 
@@ -139,11 +140,20 @@ class Cluster:
 
     def events(self, project: str) -> list[dict[str, Any]]:
         """The events in the project's stream; none while Redis does not answer."""
+        return [json.loads(entry) for entry in self.entries(project)]
+
+    def entries(self, project: str) -> list[bytes]:
+        """The same, as they were written."""
         try:
             entries: Any = self._events.xrange(f"project:{project}:events")
         except redis.RedisError:
             return []
-        return [json.loads(fields[b"event"]) for _, fields in entries]
+        return [fields[b"event"] for _, fields in entries]
+
+    def lease(self, project: str) -> str:
+        """Which attempt and owner live, by the run's lease; nothing if nobody does."""
+        value: Any = self._events.get(lease_of(project))
+        return (value or b"").decode()
 
 
 class Watcher:
