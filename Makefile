@@ -24,8 +24,9 @@ APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get insta
 run: $(SERVING)
 	@exec $(BIN)/initializer serve
 
+# One test run a core: most tests wait for servers of their own.
 test: $(DEVELOPING) chromium servers strace board
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 # Histories of runs under faults in virtual time (docs/reliability.md).
 HISTORIES ?= 20000
