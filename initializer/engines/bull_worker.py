@@ -154,7 +154,10 @@ async def _leave(job: Any, token: str, *, after_s: float) -> Mapping[str, object
     raise DelayedError
 
 
-def _tell(error: object, *_: object) -> None:
+def _tell(error: object, job: Any = None, *_: object) -> None:
+    if job is not None and isinstance(error, JOB_FAULT):  # its lock was lost: it is delivered again
+        log.info("job not ended", job=job.id, error=str(error))
+        return
     log.warning("queue in trouble", error=str(error) or type(error).__name__)
 
 
