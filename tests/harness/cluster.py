@@ -1,12 +1,13 @@
 """Several processes of the app on one PostgreSQL, one Redis and one data folder, and who watches them."""
 
 import contextlib
+import itertools
 import json
 import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,13 +108,14 @@ class Cluster:
 
     def process(self, **settings: str) -> ClusterProcess:
         """Another process that serves, started."""
-        return self._start(ClusterProcess, settings)
+        return self.start(ClusterProcess, **settings)
 
     def worker(self, **settings: str) -> WorkerProcess:
         """Another worker, started. The setting `max_concurrent_runs` is its concurrency."""
-        return self._start(WorkerProcess, settings)
+        return self.start(WorkerProcess, **settings)
 
-    def _start(self, kind: type[P], settings: Mapping[str, str]) -> P:
+    def start(self, kind: type[P], **settings: str) -> P:
+        """Another process of this kind, started."""
         folder = self._folder / f"process-{len(self._processes) + 1}"
         folder.mkdir()
         made = kind(folder, self, {name.upper(): text for name, text in settings.items()})
@@ -138,6 +140,10 @@ class Cluster:
         row: dict[str, Any] = json.loads(text)
         return row
 
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """All rows, by the ids of their projects."""
+        return {row["id"]: row for row in json.loads(self.sql("SELECT json_agg(projects) FROM projects"))}
+
     def events(self, project: str) -> list[dict[str, Any]]:
         """The events in the project's stream; none while Redis does not answer."""
         return [json.loads(entry) for entry in self.entries(project)]
@@ -157,10 +163,15 @@ class Cluster:
 
 
 class Watcher:
-    """A page that stays open: it comes back, from what it shows, as often as the connection ends early."""
+    """A page that stays open: it comes back, from what it shows, as often as the connection ends early.
 
-    def __init__(self, server: ServerProcess, project: str) -> None:
-        self._url = f"{server.url.replace('http', 'ws')}/projects/{project}/live"
+    With `others`, one after the other has its turn, as behind a load balancer.
+    """
+
+    def __init__(self, server: ServerProcess, project: str, *others: ServerProcess) -> None:
+        self._urls = itertools.cycle(
+            f"{it.url.replace('http', 'ws')}/projects/{project}/live" for it in (server, *others)
+        )
         self._is_closed = threading.Event()
         self.event: EventId = ""  # the last one shown
         self.indexes: list[int] = []
@@ -183,7 +194,9 @@ class Watcher:
     def _watch(self) -> None:
         while not self._is_closed.is_set():
             try:
-                with connect(f"{self._url}?after={self.event}", max_size=None, open_timeout=5) as socket:
+                with connect(
+                    f"{next(self._urls)}?after={self.event}", max_size=None, open_timeout=5
+                ) as socket:
                     self.connections += 1
                     self._read(socket)
             except ConnectionClosed as closed:
@@ -199,10 +212,13 @@ class Watcher:
                 frame = socket.recv(timeout=0.5)
                 if frame == "{}":
                     continue  # a sign of life
-                self.last_frame = frame
-                for event in _EVENT.findall(frame):
-                    self.event = event
-                    self.indexes.append(index_of(event))
+                self._show(frame)
+
+    def _show(self, frame: str) -> None:
+        self.last_frame = frame
+        for event in _EVENT.findall(frame):
+            self.event = event
+            self.indexes.append(index_of(event))
 
 
 @contextlib.contextmanager

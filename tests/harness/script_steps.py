@@ -1,4 +1,4 @@
-"""The app's own program, over steps that are shell scripts: `python script_steps.py serve`.
+"""The app's own program, over steps that are shell scripts: `python script_steps.py serve`, or `worker`.
 
 `STEP_SCRIPTS` names their folder; a file is called `<number>.<step>.sh`.
 """

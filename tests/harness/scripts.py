@@ -1,25 +1,34 @@
 """The app with steps of a test's own: shell scripts that `run_command` runs, real children with real logs."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.server import ServerProcess
 
-__all__ = ["ScriptedServer", "Speaker"]
+__all__ = ["ScriptedServer", "Speaker", "scripted", "write_scripts"]
+
+
+def scripted(command: str) -> Sequence[str | Path]:
+    """The program `initializer`, but for its steps; its settings are those that `write_scripts` gives."""
+    return (sys.executable, Path(__file__).with_name("script_steps.py"), command)
+
+
+def write_scripts(folder: Path, scripts: Mapping[str, str]) -> dict[str, str]:
+    """Lay down a step a script, in the order given; `scripts` are by the names of the steps."""
+    folder.mkdir()
+    for number, (name, script) in enumerate(scripts.items()):
+        (folder / f"{number}.{name}.sh").write_text(script)
+    return {"STEP_SCRIPTS": str(folder)}
 
 
 class ScriptedServer(ServerProcess):
-    """Runs of one step a script, in the order given; `scripts` are by the names of the steps."""
+    """Runs of one step a script (`write_scripts`)."""
 
-    program = (sys.executable, Path(__file__).with_name("script_steps.py"), "serve")
+    program = scripted("serve")
 
     def __init__(self, folder: Path, scripts: Mapping[str, str]) -> None:
-        steps = folder / "steps"
-        steps.mkdir()
-        for number, (name, script) in enumerate(scripts.items()):
-            (steps / f"{number}.{name}.sh").write_text(script)
-        super().__init__(folder, {"STEP_SCRIPTS": str(steps)})
+        super().__init__(folder, write_scripts(folder / "steps", scripts))
 
 
 class Speaker:
