@@ -18,14 +18,14 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test soak soak-model test-sql bench bench-delivery bench-persistence screenshots lint format lock chromium fonts servers strace board
+.PHONY: run test soak soak-model test-cluster test-sql bench bench-delivery bench-persistence screenshots lint format lock chromium fonts servers strace iproute board
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
 	@exec $(BIN)/initializer serve
 
 # One test run a core: most tests wait for servers of their own.
-test: $(DEVELOPING) chromium servers strace board
+test: $(DEVELOPING) chromium servers strace iproute board
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 # Histories of runs under faults in virtual time (docs/reliability.md).
@@ -38,6 +38,11 @@ SEED ?= 1
 MINUTES ?= 5
 soak: $(DEVELOPING) servers
 	@SEED=$(SEED) MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/soak
+
+# Hosts in network namespaces, one of them cut off and joined again; as root. `make test` does it with few projects.
+PROJECTS ?= 200
+test-cluster: $(DEVELOPING) servers iproute
+	@PROJECTS=$(PROJECTS) $(BIN)/python -m pytest -s tests/cluster
 
 # The queries of docs/sql.md with 100,000 rows on both databases; `make test` takes 4,000.
 test-sql: $(DEVELOPING) servers
@@ -127,6 +132,12 @@ strace:
 	@command -v strace >/dev/null || { \
 		{ $(IS_ROOT); } || { echo "strace is not installed, and what survives a loss of power is not tested: sudo apt-get install strace" >&2; exit 0; }; \
 		echo "Installing strace ..."; $(APT_INSTALL) strace >/dev/null; }
+
+# Makes hosts of their own for the test that cuts one off; without it that test is skipped, loudly.
+iproute:
+	@command -v ip >/dev/null || { \
+		{ $(IS_ROOT); } || { echo "ip is not installed, and a host that is cut off is not tested: sudo apt-get install iproute2" >&2; exit 0; }; \
+		echo "Installing iproute2 ..."; $(APT_INSTALL) iproute2 >/dev/null; }
 
 # Bull Board, for the test that looks at it; without node and npm that test is skipped, loudly.
 BOARD := examples/bull-board

@@ -17,6 +17,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULT
     "servers",
     "board",
     "strace",
+    "iproute",
 }
 EVENT_KINDS = [
     kind

@@ -15,6 +15,7 @@ import redis
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
+from harness.hosts import THIS_HOST, Host
 from harness.server import CLI, ServerProcess
 from harness.servers import PostgresServer, RedisServer
 from harness.waiting import DEADLINE_S, wait_for
@@ -32,8 +33,8 @@ ONLINE = "worker online"
 class ClusterProcess(ServerProcess):
     """One of the processes; rows and events are read from the servers."""
 
-    def __init__(self, folder: Path, cluster: "Cluster", settings: dict[str, str]) -> None:
-        super().__init__(folder, {"DATA_DIR": str(cluster.data), **cluster.settings, **settings})
+    def __init__(self, folder: Path, cluster: "Cluster", settings: dict[str, str], host: Host) -> None:
+        super().__init__(folder, {"DATA_DIR": str(cluster.data), **cluster.settings, **settings}, host=host)
         self.data = cluster.data
         self._cluster = cluster
 
@@ -106,19 +107,19 @@ class Cluster:
         }
         self._processes: list[ClusterProcess] = []
 
-    def process(self, **settings: str) -> ClusterProcess:
+    def process(self, *, host: Host = THIS_HOST, **settings: str) -> ClusterProcess:
         """Another process that serves, started."""
-        return self.start(ClusterProcess, **settings)
+        return self.start(ClusterProcess, host=host, **settings)
 
-    def worker(self, **settings: str) -> WorkerProcess:
+    def worker(self, *, host: Host = THIS_HOST, **settings: str) -> WorkerProcess:
         """Another worker, started. The setting `max_concurrent_runs` is its concurrency."""
-        return self.start(WorkerProcess, **settings)
+        return self.start(WorkerProcess, host=host, **settings)
 
-    def start(self, kind: type[P], **settings: str) -> P:
+    def start(self, kind: type[P], *, host: Host = THIS_HOST, **settings: str) -> P:
         """Another process of this kind, started."""
         folder = self._folder / f"process-{len(self._processes) + 1}"
         folder.mkdir()
-        made = kind(folder, self, {name.upper(): text for name, text in settings.items()})
+        made = kind(folder, self, {name.upper(): text for name, text in settings.items()}, host)
         self._processes.append(made)
         made.start()
         return made

@@ -16,6 +16,7 @@ from typing import Any, Self
 import httpx
 
 from harness.forms import filled_form
+from harness.hosts import THIS_HOST, Host
 from harness.waiting import DEADLINE_S, wait_for
 
 __all__ = ["CLI", "ServerProcess", "StartServer", "free_port", "initializer", "plain_environment"]
@@ -62,11 +63,16 @@ class ServerProcess:
 
     program: Sequence[str | Path] = (CLI, "serve")
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, *, host: Host = THIS_HOST
+    ) -> None:
         self.data = folder / "data"
         self.port = free_port()
-        self.url = f"http://localhost:{self.port}"
+        self.host = host
+        self.url = f"http://{'localhost' if host is THIS_HOST else host.address}:{self.port}"
         self.settings = {"DATA_DIR": str(self.data), "PORT": str(self.port), **(settings or {})}
+        if host is not THIS_HOST:
+            self.settings |= {"HOST": host.address, "TRUST_NETWORK": "1"}
         self._stderr_file = folder / "stderr"
         self._stdout_file = folder / "stdout"
         self._allowed: list[str] = []
@@ -87,7 +93,7 @@ class ServerProcess:
         assert self._process is None
         with self._stdout_file.open("ab") as out, self._stderr_file.open("ab") as error:
             self._process = subprocess.Popen(
-                self.program,
+                [*self.host.enter, *self.program],
                 env=plain_environment(self.settings),
                 cwd=self._stderr_file.parent,
                 stdin=subprocess.DEVNULL,
@@ -96,6 +102,12 @@ class ServerProcess:
                 start_new_session=True,
             )
         return self._process
+
+    @property
+    def pid(self) -> int:
+        """The number of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """End it by kill -9."""

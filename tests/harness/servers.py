@@ -16,6 +16,7 @@ from typing import Self
 
 import pytest
 
+from harness.hosts import THIS_HOST, Host
 from harness.server import free_port
 from harness.waiting import wait_for
 
@@ -52,8 +53,9 @@ def _found(name: str, program: str | None) -> str:
 class _Server:
     """A program that listens on one port, and can be killed, frozen and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: Host) -> None:
         self.folder = folder
+        self.host = host
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -67,7 +69,7 @@ class _Server:
         """Start it, and return when it answers."""
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
-                self._command(),
+                [*self.host.enter, *self._command()],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -108,14 +110,14 @@ class _Server:
 class RedisServer(_Server):
     """A Redis that writes everything to its append-only file at once, if nothing else is asked for."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *options: str, host: Host = THIS_HOST) -> None:
+        super().__init__(folder, host)
         self._options = options or ("--appendonly", "yes", "--appendfsync", "always", "--save", "3600 1")
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://{host.address}:{self.port}/0"
 
     def ask(self, *words: str) -> bytes:
         """The raw answer to a command."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection((self.host.address, self.port), timeout=5) as connection:
             parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
             connection.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
             return connection.recv(65536)
@@ -141,7 +143,8 @@ class RedisServer(_Server):
 
     def _command(self) -> Sequence[str]:
         return (
-            *(*_DEATH, redis_program(), "--port", str(self.port), "--bind", "127.0.0.1"),
+            *(*_DEATH, redis_program(), "--port", str(self.port), "--bind", self.host.address),
+            *("--protected-mode", "no"),
             *("--dir", str(self.folder), "--daemonize", "no", *self._options),
         )
 
@@ -158,15 +161,14 @@ class PostgresServer(_Server):
         "fsync": "off",
         "full_page_writes": "off",
         "synchronous_commit": "off",
-        "listen_addresses": "127.0.0.1",
         "unix_socket_directories": "",
         "max_connections": "100",
         "shared_buffers": "32MB",
         "dynamic_shared_memory_type": "mmap",
     }
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, host: Host = THIS_HOST) -> None:
+        super().__init__(folder, host)
         self._data = folder / "data"
         self._databases = 0
         self._as_owner = _as_postgres(folder)
@@ -174,7 +176,7 @@ class PostgresServer(_Server):
 
     def url(self, database: str = "postgres") -> str:
         """The address of one of its databases."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://postgres@{self.host.address}:{self.port}/{database}"
 
     def new_database(self) -> str:
         """The address of a database that is empty."""
@@ -213,17 +215,19 @@ class PostgresServer(_Server):
             cwd=self.folder,
             capture_output=True,
         )
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
 
     def _command(self) -> Sequence[str]:
         settings = [f"--{name}={value}" for name, value in self._SETTINGS.items()]
         # The kernel forgets the death signal where the user changes, so it is asked for after that.
         return (
             *(*self._as_owner, *_DEATH, postgres_program("postgres")),
-            *("-D", str(self._data), "-p", str(self.port), *settings),
+            *("-D", str(self._data), "-p", str(self.port), "-h", self.host.address, *settings),
         )
 
     def _answers(self) -> bool:
-        program = [postgres_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        program = [postgres_program("pg_isready"), "-q", "-h", self.host.address, "-p", str(self.port)]
         return subprocess.run(program, check=False, timeout=10).returncode == 0
 
 
@@ -236,11 +240,11 @@ def _as_postgres(folder: Path) -> Sequence[str]:
 
 
 @contextlib.contextmanager
-def open_postgres() -> Iterator[PostgresServer]:
+def open_postgres(host: Host = THIS_HOST) -> Iterator[PostgresServer]:
     """A running PostgreSQL, in a folder beside those of pytest: its user may not enter them."""
     postgres_program("initdb")
     with (
         tempfile.TemporaryDirectory(prefix="test-postgres-", ignore_cleanup_errors=True) as folder,
-        PostgresServer(Path(folder)) as server,
+        PostgresServer(Path(folder), host) as server,
     ):
         yield server

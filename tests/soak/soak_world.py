@@ -4,11 +4,11 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 import httpx
 
 from harness.cluster import Cluster, ClusterProcess, Watcher
+from harness.promises import Losses
 from harness.proxy import Relay
 from harness.servers import PostgresServer, RedisServer
 from harness.waiting import wait_for
@@ -41,8 +41,7 @@ class SoakWorld:
             process.allow("")  # with everything away in turn, complaints are what is wanted
         self.viewers: dict[str, list[Watcher]] = {}
         self.cancelled: set[str] = set()
-        self.journals: dict[str, list[bytes]] = {}
-        self.lost_at: list[datetime] = []
+        self.losses = Losses()
 
     @property
     def processes(self) -> Sequence[ClusterProcess]:
@@ -73,17 +72,10 @@ class SoakWorld:
             return 0
         return answer.status_code
 
-    def keep_journals(self) -> None:
-        """Take down what Redis is about to lose: of a run that is over nobody else holds the events."""
-        for project in self.viewers:
-            if entries := self.cluster.entries(project):
-                self.journals[project] = entries
-
     def forget(self, how: Callable[[], None]) -> None:
         """Kill Redis, let something happen to its data, and start it."""
-        self.keep_journals()
+        self.losses.note(self.cluster, self.viewers)
         self.redis.kill()
-        self.lost_at.append(datetime.now(UTC))
         how()
         self.redis.start()
 

@@ -1,0 +1,152 @@
+"""What every run is promised, whatever happened to those who performed it; looked at from outside."""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.checkout import commits_of
+from harness.cluster import Cluster, Watcher
+from harness.waiting import wait_for
+from initializer.model.events import decode_event, index_of, is_final
+
+__all__ = ["PROMISES", "Losses", "broken_promises", "promises_table"]
+
+PROMISES = (
+    "lost events",
+    "lost summaries",
+    "stuck runs",
+    "made twice",
+    "wrong ends",
+    "viewers without end",
+    "left behind",
+)
+STOPPED = "whose worker stopped three times"
+"""Fails a run, and breaks no promise."""
+_SENTENCE = "the worker stopped three times here"
+_FINAL = ("active", "failed", "cancelled")
+_HEALING_S = 120
+_LEFT_S = 10
+
+
+@dataclass
+class Losses:
+    """When Redis lost data, and what it had held: of a run that is over nobody else holds the events."""
+
+    at: list[datetime] = field(default_factory=list)
+    journals: dict[str, list[bytes]] = field(default_factory=dict)
+
+    def note(self, cluster: Cluster, projects: Collection[str]) -> None:
+        """Take down what is held now, and about to be lost."""
+        self.journals |= {project: held for project in projects if (held := cluster.entries(project))}
+        self.at.append(datetime.now(UTC))
+
+
+def broken_promises(
+    cluster: Cluster,
+    viewers: Mapping[str, Sequence[Watcher]],
+    *,
+    cancelled: Collection[str] = (),
+    losses: Losses | None = None,
+) -> dict[str, list[str]]:
+    """For each promise, the watched projects for which it was broken, once there was time to heal.
+
+    A run ends as `active`, unless it was `cancelled` in time.
+    """
+    found: dict[str, list[str]] = {promise: [] for promise in (*PROMISES, STOPPED)}
+    until = time.monotonic() + _HEALING_S
+    for project, pages in viewers.items():
+        if not _comes_true(lambda p=project: cluster.row(p)["status"] in _FINAL, until):
+            found["stuck runs"].append(project)
+            continue
+        row = cluster.row(project)
+        if row["status"] == "failed" and _SENTENCE in row["initialization_error"]:
+            found[STOPPED].append(project)
+        elif row["status"] != "active" and project not in cancelled:
+            found["wrong ends"].append(f"{project}: {row['status']}, {row['initialization_error']}")
+        entries = _journal(cluster, project, row, losses or Losses())
+        if entries is not None and not _is_whole(entries):
+            found["lost events"].append(project)
+        elif entries is not None and not _is_told_by(row["initialization_summary"], entries):
+            found["lost summaries"].append(project)
+        if not _all_saw_the_end(pages, project, row["status"]):
+            found["viewers without end"].append(project)
+        if not _is_made_once(cluster, project, row):
+            found["made twice"].append(project)
+    _comes_true(lambda: not _left_behind(cluster, viewers), time.monotonic() + _LEFT_S)
+    found["left behind"] += _left_behind(cluster, viewers)
+    return found
+
+
+def promises_table(found: Mapping[str, Sequence[str]]) -> str:
+    """How often each was broken, as a table of docs/reliability.md."""
+    return "\n".join(
+        ["| of the runs | how many |", "|---|---|", *(f"| {it} | {len(found[it])} |" for it in found)]
+    )
+
+
+def _journal(cluster: Cluster, project: str, row: dict[str, Any], losses: Losses) -> list[bytes] | None:
+    """The journal. Of a run that was over when Redis lost data, what it held before, if that is known."""
+    ended_at = datetime.fromisoformat(row["initialization_completed_at"])
+    if all(lost_at < ended_at for lost_at in losses.at):
+        _comes_true(lambda: _is_whole(cluster.entries(project)), time.monotonic() + 10)
+        return cluster.entries(project)
+    kept = (cluster.entries(project), losses.journals.get(project, []))
+    return next(filter(_is_whole, kept), None)
+
+
+def _is_whole(entries: list[bytes]) -> bool:
+    """Whether there is no hole, and the end is there."""
+    events = [decode_event(entry) for entry in entries]
+    has_end = bool(events) and is_final(events[-1])
+    return has_end and [index_of(event.id) for event in events] == list(range(1, len(events) + 1))
+
+
+def _is_told_by(summary: dict[str, Any] | None, entries: list[bytes]) -> bool:
+    """Whether the summary counts the events before the last one, and chains them to the same digest."""
+    digest = b""
+    for entry in entries[:-1]:
+        digest = hashlib.blake2b(digest + entry, digest_size=16).digest()
+    return summary is not None and (summary["events"], summary["digest"]) == (len(entries) - 1, digest.hex())
+
+
+def _all_saw_the_end(pages: Sequence[Watcher], project: str, status: str) -> bool:
+    try:
+        frames = {viewer.end() for viewer in pages}
+    except AssertionError:
+        return False
+    frame = frames.pop()
+    return not frames and f'id="run" class="run" data-state="{status}"' in frame and project in frame
+
+
+def _is_made_once(cluster: Cluster, project: str, row: dict[str, Any]) -> bool:
+    """Each commit at most once, and all of them in an active project."""
+    repositories = cluster.data / "repositories"
+    made: list[str] = []
+    for repository in (f"{row['slug']}.git", "gitops.git"):
+        if (repositories / repository / "refs/heads/main").exists():
+            made += commits_of(repositories / repository, project)
+    wanted = ["push_template", "create_environments", "setup_gitops"]
+    return made == (wanted if row["status"] == "active" else wanted[: len(made)])
+
+
+def _left_behind(cluster: Cluster, projects: Collection[str]) -> list[str]:
+    """Leases of runs that are over, and children that work in the folders of nobody."""
+    folders = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            folders[process.name] = str((process / "cwd").readlink())
+    children = [f"{pid} in {it}" for pid, it in folders.items() if it.startswith(str(cluster.data))]
+    return [project for project in projects if cluster.lease(project)] + children
+
+
+def _comes_true(condition: Callable[[], object], until: float) -> bool:
+    try:
+        wait_for(condition, "a promise", deadline_s=max(1, until - time.monotonic()))
+    except AssertionError:
+        return False
+    return True
