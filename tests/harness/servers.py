@@ -16,14 +16,13 @@ from typing import Self
 
 import pytest
 
-from harness.hosts import THIS_HOST, Host
+from harness.hosts import DEATH, THIS_HOST, Host
 from harness.server import free_port
 from harness.waiting import wait_for
 
 __all__ = ["PostgresServer", "RedisServer", "open_postgres", "strace_program"]
 
 DEBIAN_PACKAGES = {"redis-server": "redis-server", "initdb": "postgresql", "strace": "strace"}
-_DEATH = ("setpriv", "--pdeathsig", "KILL")
 _DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 
 
@@ -77,8 +76,12 @@ class _Server:
                 start_new_session=True,
             )
         process = self._process
-        wait_for(lambda: process.poll() is not None or self._answers(), f"an answer on port {self.port}")
-        assert process.poll() is None, (self.folder / "output").read_text()
+        try:
+            wait_for(lambda: process.poll() is not None or self._answers(), f"an answer on port {self.port}")
+            assert process.poll() is None, (self.folder / "output").read_text()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def kill(self) -> None:
@@ -143,7 +146,7 @@ class RedisServer(_Server):
 
     def _command(self) -> Sequence[str]:
         return (
-            *(*_DEATH, redis_program(), "--port", str(self.port), "--bind", self.host.address),
+            *(*DEATH, redis_program(), "--port", str(self.port), "--bind", self.host.address),
             *("--protected-mode", "no"),
             *("--dir", str(self.folder), "--daemonize", "no", *self._options),
         )
@@ -222,7 +225,7 @@ class PostgresServer(_Server):
         settings = [f"--{name}={value}" for name, value in self._SETTINGS.items()]
         # The kernel forgets the death signal where the user changes, so it is asked for after that.
         return (
-            *(*self._as_owner, *_DEATH, postgres_program("postgres")),
+            *(*self._as_owner, *DEATH, postgres_program("postgres")),
             *("-D", str(self._data), "-p", str(self.port), "-h", self.host.address, *settings),
         )
 

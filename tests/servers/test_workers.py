@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cluster import ClusterProcess
+from harness.hosts import THIS_HOST
 from harness.server import CLI, plain_environment
 from harness.waiting import DEADLINE_S, wait_for
 from servers.conftest import StartCluster
@@ -32,7 +33,7 @@ def workers(start_cluster: StartCluster, tmp_path: Path) -> Iterator[Workers]:
     cluster = start_cluster()
     folder = tmp_path / "workers"
     folder.mkdir()
-    made = Workers(folder, cluster, {})
+    made = Workers(folder, cluster, {}, THIS_HOST)
     made.start()
     yield made
     made.close()
