@@ -122,7 +122,7 @@ class Hub:
         opened = self._rooms.get(run)
         if opened is None:
             opened = self._rooms[run] = _OpenRoom(self._new_room(row))
-            opened.reader = self._group.create_task(self._read(run, opened), name=f"reader of {run}")
+            opened.reader = self._group.create_task(self._read(row, opened), name=f"reader of {run}")
         opened.joining += 1
         try:
             await opened.is_read.wait()
@@ -208,9 +208,9 @@ class Hub:
 
         return Room(view, render)
 
-    async def _read(self, run: str, opened: "_OpenRoom") -> None:
-        """Keep a room current until its run ends."""
-        pace = Pace(self._tick_s)
+    async def _read(self, row: ProjectRow, opened: "_OpenRoom") -> None:
+        """Keep a room current until its run ends. `row` was read when the room opened."""
+        run, pace = row.project.id, Pace(self._tick_s)
         try:
             async with aclosing(self._journal.follow(run)) as following:
                 async for events in following:
@@ -224,12 +224,15 @@ class Hub:
                             self._show_each(opened, events[start : start + size])
                         else:
                             opened.room.receive(events[start : start + size])
+                    if not opened.is_read.is_set():
+                        opened.room.expect(row, self._engine.position(run))
                     self._show(opened)
                     opened.is_read.set()
                     if opened.room.progress.status.is_final:
-                        break
+                        await self._end(run, opened)
+                        if opened.room.is_over:
+                            break
                     await asyncio.sleep(pace.pause_s(time.monotonic()))
-            await self._end(run, opened)
         except (JournalUnavailable, JournalRewritten) as error:
             log.warning("viewers sent away", project=run, error=str(error))
             self._break_off(run, opened)
@@ -246,7 +249,7 @@ class Hub:
             self._break_off(run, opened)
 
     async def _end(self, run: str, opened: "_OpenRoom") -> None:
-        """Send everyone the summary, read from the row."""
+        """Send everyone the summary, read from the row; where that waits for another try, say so."""
         while not opened.room.is_over:
             try:
                 row = await self._projects.get(run)
@@ -254,7 +257,11 @@ class Hub:
                 log.warning("summary not read", project=run, error=str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
-            if row is None or not row.status.is_final or opened.room.is_over:
+            if row is None or opened.room.is_over:
+                return
+            if not row.status.is_final:
+                opened.room.expect(row, self._engine.position(run))
+                self._show(opened)
                 return
             opened.room.end({each: self._rendering.speaking(each).last_frame(row) for each in Language})
             self._show(opened)

@@ -200,7 +200,7 @@ class Rendering:
     def badge(self, row: ProjectRow, view: RunView | None) -> str:
         """The state as SVG, for pages that show no more than a picture."""
         word = self.words.word(row.status).lower()
-        if view is not None and view.progress.index:
+        if view is not None and not view.progress.is_waiting:
             word = f"{view.progress.percent}%"
         elif view is not None:
             word = self.words.word("pending").lower()

@@ -9,7 +9,8 @@ from typing import Protocol
 import msgspec
 
 from initializer.model.events import Event, EventId
-from initializer.model.progress import Progress, advance_all
+from initializer.model.progress import Progress, advance_all, awaiting
+from initializer.projects.projects import ProjectRow
 from web.languages import Language
 
 __all__ = ["Outlet", "Room", "RunView", "Viewer"]
@@ -27,8 +28,15 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_interrupted: bool = False
     """Whether the journal does not answer, so that the run may have gone on unseen."""
 
+    @classmethod
+    def of(cls, progress: Progress, row: ProjectRow, position: int | None) -> "RunView":
+        """What is shown of a fold. Where the row asks for another try since, the run waits for that."""
+        if progress.status.is_final and row.attempt > progress.attempt:
+            progress = awaiting(progress, row.reason)
+        return cls(progress=progress, position=position if progress.is_waiting else None)
 
-Shown = tuple[EventId, int | None, bool]
+
+Shown = tuple[EventId, bool, int | None, bool]
 """What one page shows of a view: up to which event, and the rest of it."""
 RenderFrame = Callable[[RunView, EventId, Language], str]
 """What changed in a view since an event, as HTML in a language; since none, the whole panel."""
@@ -106,7 +114,8 @@ class Room:
         self, *, after: EventId, language: Language = Language.ENGLISH, outlet: Outlet | None = None
     ) -> Viewer:
         """A new viewer that shows the events up to `after`; where that cannot be, it gets all."""
-        viewer = Viewer((after, None, False) if self.shown.progress.holds(after) else None, language, outlet)
+        seen = (after, False, None, False) if self.shown.progress.holds(after) else None
+        viewer = Viewer(seen, language, outlet)
         self._viewers.add(viewer)
         if outlet is None:
             self._asking.add(viewer)
@@ -124,12 +133,16 @@ class Room:
         if events and events[0].index <= known:
             events = [event for event in events if event.index > known]
         progress = advance_all(self.progress, events)
-        position = None if progress.index else self._latest.position
+        position = self._latest.position if progress.is_waiting else None
         self._latest = RunView(progress=progress, position=position)
+
+    def expect(self, row: ProjectRow, position: int | None) -> None:
+        """What the row asked for when it was read: maybe another try than the one whose end is shown."""
+        self._latest = RunView.of(self.progress, row, position)
 
     def move(self, position: int | None) -> None:
         """The run waits at this place in the queue."""
-        if not self.progress.index:
+        if self.progress.is_waiting:
             self._latest = RunView(progress=self.progress, position=position)
 
     def interrupt(self, is_interrupted: bool) -> None:
@@ -189,7 +202,8 @@ class Room:
 
     @property
     def _position(self) -> Shown:
-        return self.shown.progress.tail, self.shown.position, self.shown.is_interrupted
+        progress = self.shown.progress
+        return progress.tail, progress.is_waiting, self.shown.position, self.shown.is_interrupted
 
     def _frame(self, after: EventId, language: Language) -> str:
         key = (after, language)

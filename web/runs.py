@@ -34,8 +34,7 @@ async def view_of(request: Request, row: ProjectRow) -> RunView:
         return watched
     events = await parts.journal.read(row.project.id)
     progress = await asyncio.to_thread(fold, row.project.parameters.pipeline, events)
-    position = None if progress.index else parts.engine.position(row.project.id)
-    return RunView(progress=progress, position=position)
+    return RunView.of(progress, row, parts.engine.position(row.project.id))
 
 
 async def view_or_interrupted(request: Request, row: ProjectRow) -> RunView:

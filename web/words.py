@@ -65,7 +65,7 @@ class Words:
         progress = view.progress
         if view.is_interrupted:
             return self.tell("Live data is interrupted, reconnecting; the run goes on")
-        if not progress.index:
+        if progress.is_waiting:
             if view.position is None:
                 return self.tell("Starting")
             if view.position == NO_WORKER:

@@ -43,6 +43,7 @@ __all__ = [
     "StepStatus",
     "advance",
     "advance_all",
+    "awaiting",
     "fold",
 ]
 
@@ -138,7 +139,7 @@ class StepProgress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Where a run stands after its first `index` events; with none, it waits for its start."""
+    """Where a run stands after its first `index` events; with none, or `awaiting`, it waits for its start."""
 
     pipeline: Pipeline
     steps: tuple[StepProgress, ...]
@@ -180,6 +181,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return index <= self.index and owners[-1:] == [attempt_of(event_id)]
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether the run, or another try of it, has yet to begin."""
+        return self.status is Status.PENDING
+
+    @property
     def is_cancelling(self) -> bool:
         """Whether somebody has cancelled the run and it is not over yet."""
         return bool(self.cancelling_index) and not self.status.is_final
@@ -205,6 +211,15 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def fold(pipeline: Pipeline, events: Iterable[Event]) -> Progress:
     """Progress after all events of a run, from the first. Raises `IndexGap`."""
     return advance_all(Progress.waiting(pipeline), events)
+
+
+def awaiting(progress: Progress, reason: Reason) -> Progress:
+    """Progress of a run that is over and waits for another try: what that keeps is done, nothing runs.
+
+    It goes on from here as it would from `progress`.
+    """
+    begun = _begun(progress, reason, progress.pipeline)
+    return msgspec.structs.replace(begun, status=Status.PENDING, started_at=None)
 
 
 def advance(progress: Progress, event: Event) -> Progress:
@@ -310,6 +325,12 @@ def _apply(progress: Progress, event: Event) -> Progress:
 
 
 def _started(progress: Progress, at: datetime, reason: Reason, pipeline: Pipeline) -> Progress:
+    begun = _begun(progress, reason, pipeline)
+    is_new = begun.started_at is None or reason is not Reason.TAKEOVER
+    return msgspec.structs.replace(begun, started_at=at) if is_new else begun
+
+
+def _begun(progress: Progress, reason: Reason, pipeline: Pipeline) -> Progress:
     """A new attempt keeps what is done, except a restart; the unfinished step begins again from its start.
 
     A takeover keeps a failure too: to try a failed step again is for people to ask.
@@ -317,7 +338,13 @@ def _started(progress: Progress, at: datetime, reason: Reason, pipeline: Pipelin
     base = progress
     if reason is Reason.RESTART or not progress.steps:
         waiting = Progress.waiting(pipeline)
-        base = msgspec.structs.replace(waiting, resources=progress.resources, firsts=progress.firsts)
+        base = msgspec.structs.replace(
+            waiting,
+            index=progress.index,
+            attempt=progress.attempt,
+            firsts=progress.firsts,
+            resources=progress.resources,
+        )
     steps = tuple(_begun_again(step, reason, index=progress.index + 1) for step in base.steps)
     return msgspec.structs.replace(
         base,
@@ -328,7 +355,6 @@ def _started(progress: Progress, at: datetime, reason: Reason, pipeline: Pipelin
         cancelling_index=0,
         reason=reason,
         started_index=progress.index + 1,
-        started_at=at if base.started_at is None or reason is not Reason.TAKEOVER else base.started_at,
         error="",
     )
 

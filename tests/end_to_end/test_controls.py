@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from harness.browser import Visitors, mark, state_at_the_end, was_reloaded
+from harness.browser import Visitors, mark, press, state_at_the_end, was_reloaded
 from harness.checkout import commits_of, git
 from harness.gate import Gate
 from harness.server import ServerProcess, StartServer
@@ -17,10 +17,6 @@ def held_server(start_server: StartServer, gate: Gate) -> ServerProcess:
     """One run at a time, which stands still in setup_gitops until the gate releases it."""
     gate.hold("setup_gitops")
     return start_server(path=gate.path, max_concurrent_runs="1")
-
-
-def press(page: Page, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
 
 
 def expect_buttons(page: Page, *names: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from harness.browser import Visitors, mark, state_at_the_end, was_reloaded
+from harness.browser import Visitors, mark, press, state_at_the_end, was_reloaded
 from harness.bull_board import open_bull_board
 from harness.cluster import Cluster
 from harness.gate import Gate
@@ -43,6 +43,30 @@ def test_from_the_form_to_the_summary_over_a_worker_that_comes_late(
     web.wait_for_event(project, type="step_started", step="push_template")
     expect(page.locator("#run")).to_contain_text("Push template")
     gate.release("push_template")
+    assert state_at_the_end(page) == "active"
+    assert not was_reloaded(page)
+
+
+def test_a_retry_that_waits_for_a_worker_says_so_and_is_seen_to_go_on(
+    cluster: Cluster, gate: Gate, visitors: Visitors
+) -> None:
+    web = cluster.process()
+    worker = cluster.worker()
+    gate.hold("push_template")
+    project = web.create("Phoenix")
+    page = visitors.open(f"{web.url}/projects/{project}")
+    web.wait_for_event(project, type="step_started", step="push_template")
+    press(page, "Cancel")
+    assert state_at_the_end(page) == "cancelled"
+    worker.stop()
+    mark(page)
+    press(page, "Retry")
+    for watching in (page, visitors.open(page.url)):  # who pressed, and who comes
+        expect(watching.locator("#run")).to_have_attribute("data-state", "pending")
+        expect(watching.locator("#run-header")).to_contain_text("Queued: no worker is online")
+        expect(watching.locator("#step-create_repo-head")).to_contain_text("Done in an earlier try and kept")
+    gate.release("push_template")
+    worker.restart()
     assert state_at_the_end(page) == "active"
     assert not was_reloaded(page)
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from harness.waiting import DEADLINE_S
 from initializer.model.events import index_of
 
-__all__ = ["Visitors", "frames_seen", "launch_browser", "mark", "state_at_the_end", "was_reloaded"]
+__all__ = ["Visitors", "frames_seen", "launch_browser", "mark", "press", "state_at_the_end", "was_reloaded"]
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -87,6 +87,11 @@ def state_at_the_end(page: Page) -> str:
     summary = page.locator("#run:has(.result)")
     summary.wait_for()
     return summary.get_attribute("data-state") or ""
+
+
+def press(page: Page, name: str) -> None:
+    """Press the button of that name."""
+    page.get_by_role("button", name=name, exact=True).click()
 
 
 def mark(page: Page) -> None:

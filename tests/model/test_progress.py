@@ -31,6 +31,7 @@ from initializer.model.progress import (
     StepStatus,
     advance,
     advance_all,
+    awaiting,
     fold,
 )
 from model.runs import PIPELINE, Run, at, numbered, pipeline_of, runs
@@ -204,6 +205,22 @@ def test_a_retry_tries_the_failed_step_again() -> None:
     assert (progress.status, progress.error) == (Status.INITIALIZING, "")
     assert progress.step("create_repo").status is StepStatus.PENDING
     assert progress.started_at == at(9)
+
+
+@given(runs(), st.sampled_from([Reason.RETRY, Reason.RESTART]))
+def test_a_run_that_waits_for_another_try_shows_what_that_keeps_and_goes_on_as_if_it_had_not(
+    run: Run, reason: Reason
+) -> None:
+    for progress in stages(run):
+        if not progress.status.is_final:
+            continue
+        waiting = awaiting(progress, reason)
+        assert waiting.is_waiting
+        assert (waiting.tail, waiting.error) == (progress.tail, "")
+        assert all(step.is_kept or step.status is StepStatus.PENDING for step in waiting.steps)
+        draft = Started(at=at(99), reason=reason, pipeline=run.pipeline)
+        started = draft.numbered(progress.attempt + 2, progress.index + 1)
+        assert advance(waiting, started) == advance(progress, started)
 
 
 def test_a_resource_keeps_its_place_and_its_latest_state() -> None:

@@ -17,11 +17,13 @@ from initializer.model.events import (
     Completed,
     Event,
     EventId,
+    Failed,
     Log,
     Reason,
     Saving,
     Started,
     StepCompleted,
+    StepFailed,
     StepStarted,
     index_of,
 )
@@ -78,16 +80,16 @@ class Theatre:
         self.rendering = hub._rendering
         self.events: list[Event] = []
 
-    async def say(self, *drafts: Event) -> None:
+    async def say(self, *drafts: Event, attempt: int = 1) -> None:
         tail = self.events[-1].id if self.events else None
-        events = [draft.numbered(1, len(self.events) + n) for n, draft in enumerate(drafts, 1)]
+        events = [draft.numbered(attempt, len(self.events) + n) for n, draft in enumerate(drafts, 1)]
         self.events += events
         await self.journal.append(RUN, events, expected_tail=tail)
 
-    async def write_row(self) -> None:
+    async def write_row(self, status: Status = Status.ACTIVE, *, attempt: int = 1) -> None:
         """The end of the run as its row has it."""
         summary = summarise(fold(PIPELINE, self.events), completed_at=at(60), digest="d")
-        assert await self.projects.finish(RUN, attempt=1, status=Status.ACTIVE, summary=summary, error=None)
+        assert await self.projects.finish(RUN, attempt=attempt, status=status, summary=summary, error=None)
 
     async def row(self) -> ProjectRow:
         row = await self.projects.get(RUN)
@@ -124,8 +126,8 @@ class Watcher:
             return [frame async for frame in self._frames]
 
 
-def shows(index: int) -> Callable[[str], bool]:
-    return lambda frame: f'data-event="1-{index}"' in frame
+def shows(index: int, *, attempt: int = 1) -> Callable[[str], bool]:
+    return lambda frame: f'data-event="{attempt}-{index}"' in frame
 
 
 def is_summary(frame: str) -> bool:
@@ -407,6 +409,50 @@ async def test_a_waiting_run_shows_its_place_in_line_as_it_moves(theatre: Theatr
             await watcher.until(lambda frame, place=place: f"number {place} in line" in frame)  # type: ignore[misc]
         await theatre.say(STARTED)
         await watcher.until(shows(1))
+
+
+async def fail_and_begin_again(theatre: Theatre) -> None:
+    """A run that fails, and is retried before anybody has looked at its row."""
+    await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
+    await theatre.say(StepFailed(at=at(2), step="create_repo", duration_ms=5, error="no"), Saving(at=at(3)))
+    await theatre.write_row(Status.FAILED)
+    row = await theatre.projects.begin_again(RUN, seen_attempt=1, reason=Reason.RETRY, is_owned=False)
+    assert row is not None
+    await theatre.engine.submit(row, reason=Reason.RETRY)
+    await theatre.say(Failed(at=at(4), step="create_repo", error="no"))
+
+
+async def begin(theatre: Theatre) -> None:
+    """The other try begins."""
+    row = await theatre.projects.claim(RUN, seen_attempt=2)
+    assert row is not None
+    theatre.engine._waiting.popleft()
+    await theatre.say(Started(at=at(9), reason=Reason.RETRY, pipeline=PIPELINE), attempt=3)
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
+async def test_whoever_watches_while_another_try_waits_is_shown_that_and_how_it_goes_on(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch, comes_late: bool
+) -> None:
+    async def no_statuses(_runs: object) -> dict[str, Status]:
+        return {}
+
+    monkeypatch.setattr(theatre.projects, "statuses", no_statuses)  # the end is told by the journal alone
+    if comes_late:
+        await fail_and_begin_again(theatre)
+    async with theatre.watch() as watcher:
+        if not comes_late:
+            await watcher.next()
+            await fail_and_begin_again(theatre)
+        frames = await watcher.until(lambda frame: "number 1 in line" in frame)
+        assert 'class="run" data-state="pending"' in frames[-1]
+        assert not comes_late or len(frames) == 1
+        await begin(theatre)
+        assert 'data-state="initializing"' in (await watcher.until(shows(6, attempt=3)))[-1]
+        await theatre.say(Saving(at=at(10)), attempt=3)
+        await theatre.write_row(attempt=3)
+        await theatre.say(Completed(at=at(11)), attempt=3)
+        assert is_summary((await watcher.rest())[-1])
 
 
 async def test_a_hub_that_closes_sends_everyone_away(tmp_path: Path, theatre: Theatre) -> None:
