@@ -108,6 +108,11 @@ class BullEngine:
                 return
         log.info("run queued again", project=row.project.id, attempt=row.attempt)
 
+    async def withdraw(self, row: ProjectRow) -> None:
+        """Take the job of a run's current try away, unless a worker is at it. Raises `QueueUnavailable`."""
+        async with asking(QueueUnavailable, "the run cannot be taken out of the queue"):
+            await self._queue.remove(job_id_of(row))
+
     def cancel(self, run: str) -> None:
         if run in self._performing:
             self._performing[run].set()

@@ -29,7 +29,7 @@ from initializer.projects.database import open_database
 from initializer.projects.projects import Projects
 from initializer.redis_client import open_redis
 from initializer.running.lease import Leases, open_leases
-from initializer.running.queued import QueuedRuns, submit_again
+from initializer.running.queued import QueuedRuns, end_cancelled, submit_again
 from initializer.running.recovery import Recovery
 from initializer.running.runner import Runner
 from initializer.settings import Settings
@@ -99,7 +99,8 @@ async def _open_queue(settings: Settings, forge: LocalForge) -> AsyncIterator[_Q
             runner = runner_of(
                 settings, forge, journal=journal, projects=projects, work_folder=work_folder, leases=leases
             )
-            async with open_inline_engine(runner.run, max_concurrent_runs=1, on_submit=leases.hold) as ending:
+            end = partial(end_cancelled, runner.run, engine)
+            async with open_inline_engine(end, max_concurrent_runs=1, on_submit=leases.hold) as ending:
                 recovery = Recovery(
                     projects,
                     ending,

@@ -1,5 +1,6 @@
 """Runs that come from a queue: claimed by their row like all others, however often they are delivered."""
 
+import asyncio
 from collections.abc import Mapping
 
 import structlog
@@ -18,7 +19,7 @@ from initializer.running.mirror import Mirrored, mirroring
 from initializer.running.patience import until_answered
 from initializer.running.recovery import LOOK_S, Recovery
 
-__all__ = ["QueuedRuns", "submit_again"]
+__all__ = ["QueuedRuns", "end_cancelled", "submit_again"]
 
 Result = Mapping[str, object]
 
@@ -117,6 +118,17 @@ async def submit_again(projects: Projects, engine: BullEngine, lost: Sight) -> N
         await engine.submit_again(row, reason=reason)
     except QueueUnavailable as error:
         log.warning("run not queued again", project=run, error=str(error))
+
+
+async def end_cancelled(
+    run: Perform, engine: BullEngine, row: ProjectRow, reason: Reason, cancelled: asyncio.Event
+) -> None:
+    """Perform a run that was cancelled before anybody had begun it, and let its job wait no longer."""
+    await run(row, reason, cancelled)
+    try:
+        await engine.withdraw(row)
+    except QueueUnavailable as error:  # a worker will find that it has nothing to do
+        log.warning("job not withdrawn", project=row.project.id, error=str(error))
 
 
 def _check_current(ticket: Ticket, row: ProjectRow | None) -> None:

@@ -39,6 +39,12 @@ class Jobs:
         lines: list[str] = self._ask("lrange", _key(f"{_job(project)}:logs"), 0, -1)
         return lines
 
+    def deliver_again(self, project: str) -> None:
+        """Have a job that failed wait once more, as the button on Bull Board does."""
+        assert self._ask("zrem", _key("failed"), _job(project)) == 1
+        self._ask("rpush", _key("wait"), _job(project))
+        self._ask("zadd", _key("marker"), {"0": 0})
+
     def lose_lock(self, project: str) -> None:
         """Have BullMQ believe that the worker of the job has died."""
         assert self._ask("delete", _key(f"{_job(project)}:lock")) == 1

@@ -381,12 +381,11 @@ def test_a_run_that_waits_for_a_worker_is_cancelled_without_one(cluster: Cluster
         assert ask(web, project, "cancel") == 202
         web.wait_for_end(project, status="cancelled")
         assert "was cancelled" in viewer.end()
+    wait_for(lambda: not jobs.state(project), "the end of a job that has nothing to do any more")
     assert ask(web, project, "retry", attempt=cluster.row(project)["attempt"]) == 202
     worker = cluster.worker()
     web.wait_for_event(project, type="started", reason="retry")
     web.wait_for_end(project)
-    wait_for(lambda: jobs.state(project) == "failed", "the end of a job that has nothing to do any more")
-    assert jobs.job(project)["failedReason"] == "another try of this run has followed"
     assert not worker.complaints()
 
 
@@ -407,6 +406,10 @@ def test_a_run_on_a_worker_is_cancelled_and_tried_again(cluster: Cluster, gate: 
     assert jobs.state(project) == "failed"
     row = cluster.row(project)
     assert [it["attempt"] for it in row["initialization_summary"]["previousAttempts"]] == [1]
+    jobs.deliver_again(project)
+    sentence = "another try of this run has followed"
+    wait_for(lambda: jobs.job(project)["failedReason"] == sentence, "the end of a job that has nothing to do")
+    assert cluster.row(project) == row
 
 
 def test_a_retry_goes_before_new_runs_and_survives_a_wiped_queue(
