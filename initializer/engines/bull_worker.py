@@ -26,6 +26,8 @@ RETRY_MS = 500
 UNLIMITED = 1_000_000
 """How often a job may be delivered again: what brings a run down again and again, its takeovers tell."""
 CLOSING_LIMIT_S = 5
+_LOCK_NOT_RENEWED = "could not renew lock"
+"""How BullMQ begins what it says of a lock that it did not find; it has no class of its own for that."""
 
 log = structlog.get_logger()
 
@@ -92,7 +94,7 @@ class BullWorker:
             },
         )
         self._worker.clientName = ""  # a name of its own tells more (`engines/presence.py`)
-        self._worker.on("error", _tell)
+        self._worker.on("error", self._tell)
         self._worker.on("stalled", lambda job: log.info("job delivered again", job=job))
 
     async def work(self) -> None:
@@ -144,6 +146,17 @@ class BullWorker:
             if not self._performing:
                 self._idle.set()
 
+    def _tell(self, error: object, job: Any = None, *_: object) -> None:
+        sentence = str(error) or type(error).__name__
+        if job is not None and isinstance(error, JOB_FAULT):  # its lock was lost: it is delivered again
+            log.info("job not ended", job=job.id, error=sentence)
+        elif sentence.startswith(_LOCK_NOT_RENEWED):  # lost too, or its job has just ended
+            log.info("lock not renewed", error=sentence)
+        elif self._is_leaving:  # BullMQ ends its connections while it waits at one
+            log.info("queue left", error=sentence)
+        else:
+            log.warning("queue in trouble", error=sentence)
+
 
 async def _leave(job: Any, token: str, *, after_s: float) -> Mapping[str, object]:
     """Leave a job to whoever comes. Raises `DelayedError`, which tells BullMQ so."""
@@ -152,13 +165,6 @@ async def _leave(job: Any, token: str, *, after_s: float) -> Mapping[str, object
     except (*REDIS_FAULTS, JOB_FAULT) as error:  # the lock was lost: it is delivered again all the same
         log.info("job not given back", job=job.id, error=str(error))
     raise DelayedError
-
-
-def _tell(error: object, job: Any = None, *_: object) -> None:
-    if job is not None and isinstance(error, JOB_FAULT):  # its lock was lost: it is delivered again
-        log.info("job not ended", job=job.id, error=str(error))
-        return
-    log.warning("queue in trouble", error=str(error) or type(error).__name__)
 
 
 @asynccontextmanager

@@ -7,10 +7,11 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
+import psycopg
 import redis
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
@@ -44,7 +45,7 @@ class ClusterProcess(ServerProcess):
 
     def count_rows(self) -> int:
         """How many projects there are."""
-        return int(self._cluster.sql("SELECT count(*) FROM projects"))
+        return len(self._cluster.rows())
 
     def events(self, project: str) -> list[dict[str, Any]]:
         """The events in the project's stream."""
@@ -98,6 +99,7 @@ class Cluster:
         self.postgres = postgres
         self._folder = folder
         self._database = postgres.new_database()
+        self._connection: psycopg.Connection[Any] | None = None
         self._events = redis.Redis.from_url(redis_server.url, socket_timeout=5)
         self.settings = {
             "DATABASE_URL": self._database,
@@ -127,23 +129,33 @@ class Cluster:
     def close(self) -> None:
         """End all processes, and hold against the test what they complained of."""
         self._events.close()
+        if self._connection is not None:
+            self._connection.close()
         with contextlib.ExitStack() as stack:
             for process in self._processes:
                 stack.callback(process.close)
 
-    def sql(self, statement: str) -> str:
-        """What the database answers."""
-        return self.postgres.sql(statement, database=self._database.rpartition("/")[2])
+    def sql(self, statement: LiteralString, *values: str) -> Sequence[tuple[Any, ...]]:
+        """The rows that the database answers; each `%s` stands for a value."""
+        try:
+            return self._ask(statement, values)
+        except psycopg.OperationalError:  # it was started anew since
+            return self._ask(statement, values)
 
     def row(self, project: str) -> dict[str, Any]:
         """The project's row, its JSON decoded."""
-        text = self.sql(f"SELECT row_to_json(projects) FROM projects WHERE id = '{project}'")  # noqa: S608
-        row: dict[str, Any] = json.loads(text)
-        return row
+        ((row,),) = self.sql("SELECT row_to_json(projects) FROM projects WHERE id = %s", project)
+        return dict(row)
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """All rows, by the ids of their projects."""
-        return {row["id"]: row for row in json.loads(self.sql("SELECT json_agg(projects) FROM projects"))}
+        return {row["id"]: row for (row,) in self.sql("SELECT row_to_json(projects) FROM projects")}
+
+    def _ask(self, statement: LiteralString, values: Sequence[str]) -> Sequence[tuple[Any, ...]]:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self._database, autocommit=True, connect_timeout=5)
+        cursor = self._connection.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
 
     def events(self, project: str) -> list[dict[str, Any]]:
         """The events in the project's stream; none while Redis does not answer."""

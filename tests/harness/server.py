@@ -212,12 +212,15 @@ class ServerProcess:
 
         It has to be what is expected, "active" if nothing is said.
         """
-        wait_for(
-            lambda: self.events(project) and self.events(project)[-1]["type"] in _FINAL,
-            f"the end of run {project}",
-            tell=lambda: self.events(project)[-3:],
-        )
-        row = self.row(project)
+
+        def look() -> dict[str, Any] | None:
+            row = self.row(project)  # first: a journal may still end with the try before
+            if row["initialization_completed_at"] is None:
+                return None
+            events = self.events(project)
+            return row if events and events[-1]["type"] in _FINAL else None
+
+        row = wait_for(look, f"the end of run {project}", tell=lambda: self.events(project)[-3:])
         assert row["status"] == status, row["initialization_error"]
         return row
 

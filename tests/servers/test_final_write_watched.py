@@ -55,7 +55,7 @@ def check_ended_once(cluster: Cluster, project: str, *viewers: Watcher) -> None:
     assert "clone" in frames.pop()
     check_whole(cluster, project)
     assert reasons(cluster, project) == ["created"]
-    assert cluster.sql("SELECT project FROM ends").split() == [project]
+    assert cluster.sql("SELECT project FROM ends") == [(project,)]
 
 
 def test_viewers_are_told_that_the_summary_is_being_saved_until_postgresql_is_back(
