@@ -11,14 +11,16 @@ import pytest
 
 from harness.cluster import Cluster, ClusterProcess, Watcher, watching
 from harness.hosts import Host, Network
-from harness.promises import PROMISES, broken_promises, promises_table
+from harness.promises import HEALING_S, PROMISES, broken_promises, promises_table
 from harness.servers import RedisServer, open_postgres
 from harness.waiting import wait_for
 
 PROJECTS = int(os.environ.get("PROJECTS", "6"))
 AT_ONCE = 4
 LEASE_S = 2
-pytestmark = pytest.mark.timeout(120 + 10 * PROJECTS)
+RUN_S = 5
+"""How long a run may take where all of them share two cores."""
+pytestmark = pytest.mark.timeout(120 + 2 * RUN_S * PROJECTS)
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_a_worker_that_is_cut_off_loses_its_runs_to_the_other_and_changes_nothin
             "its runs are taken over",
         )
         network.plug(cut)
-        found = broken_promises(cluster, viewers)
+        found = broken_promises(cluster, viewers, within_s=HEALING_S + RUN_S * PROJECTS)
     taken_over = [project for project in projects if cluster.row(project)["attempt"] > 1]
     print(f"\n\n{PROJECTS} runs, {len(taken_over)} of them taken over:\n\n{promises_table(found)}")
     assert taken_over

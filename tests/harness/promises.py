@@ -14,7 +14,7 @@ from harness.cluster import Cluster, Watcher
 from harness.waiting import wait_for
 from initializer.model.events import decode_event, index_of, is_final
 
-__all__ = ["PROMISES", "Losses", "broken_promises", "promises_table"]
+__all__ = ["HEALING_S", "PROMISES", "Losses", "broken_promises", "promises_table"]
 
 PROMISES = (
     "lost events",
@@ -29,7 +29,7 @@ STOPPED = "whose worker stopped three times"
 """Fails a run, and breaks no promise."""
 _SENTENCE = "the worker stopped three times here"
 _FINAL = ("active", "failed", "cancelled")
-_HEALING_S = 120
+HEALING_S = 120
 _LEFT_S = 10
 
 
@@ -52,13 +52,14 @@ def broken_promises(
     *,
     cancelled: Collection[str] = (),
     losses: Losses | None = None,
+    within_s: float = HEALING_S,
 ) -> dict[str, list[str]]:
-    """For each promise, the watched projects for which it was broken, once there was time to heal.
+    """For each promise, the watched projects for which it was broken, once there was time to end and to heal.
 
     A run ends as `active`, unless it was `cancelled` in time.
     """
     found: dict[str, list[str]] = {promise: [] for promise in (*PROMISES, STOPPED)}
-    until = time.monotonic() + _HEALING_S
+    until = time.monotonic() + within_s
     for project, pages in viewers.items():
         if not _comes_true(lambda p=project: cluster.row(p)["status"] in _FINAL, until):
             found["stuck runs"].append(project)
