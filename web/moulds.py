@@ -21,11 +21,15 @@ class Mould:
     """The HTML between the holes, and their names."""
 
     def __init__(self, html: str) -> None:
-        self._format = _MARK.sub(r"%(\1)s", html.replace("%", "%%"))
+        self._parts = _MARK.split(html)  # between any two of them the name of a hole
+        self._names = list(enumerate(self._parts))[1::2]
 
     def fill(self, values: Mapping[str, object]) -> str:
         """The HTML with values that are `safe`; what has no hole is passed over."""
-        return self._format % values
+        parts = self._parts.copy()
+        for place, name in self._names:
+            parts[place] = str(values[name])
+        return "".join(parts)
 
 
 def mark(name: str) -> str:

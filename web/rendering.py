@@ -105,11 +105,12 @@ class Rendering:
     def frame(self, project: Project, view: RunView, *, after: EventId) -> str:
         """What changes a page that shows the events up to `after` into one that shows `view`.
 
+        The view has to hold that event, if it is one (`Progress.holds`).
         The parts are rendered by the templates that the panel includes. Nothing of it depends on who watches.
         """
         progress, now = view.progress, self._now()
         title = swaps.title(self.title(project, progress.status, progress.percent))
-        seen = index_of(after) if progress.holds(after) else 0
+        seen = index_of(after)
         if not seen or seen < progress.started_index or progress.status.is_final:
             icon = str(self._favicon(progress.status, oob=True))
             return title + icon + swaps.replace("#run", self.panel(project, view))
@@ -240,7 +241,7 @@ class Rendering:
             replace = msgspec.structs.replace
             marked: dict[str, Any] = self._panel_values(
                 replace(project, name=mark("name")),
-                replace(view, progress=replace(progress, attempt=mark("attempt"), index=mark("index"))),
+                replace(view, progress=replace(progress, tail=mark("tail"))),
             )
             marked |= {"now_line": mark("now_line"), "said": mark("said")}
             marked["progress"] = replace(marked["progress"], percent=mark("percent"))
@@ -250,8 +251,7 @@ class Rendering:
         return mould.fill(
             {
                 "name": safe(project.name),
-                "attempt": progress.attempt,
-                "index": progress.index,
+                "tail": progress.tail,
                 "percent": progress.percent,
                 "now_line": safe(self.words.now_line(view)),
                 "said": safe(self.words.said(progress)),

@@ -9,6 +9,7 @@ is what is left.
 import asyncio
 from asyncio.transports import BaseTransport
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 from starlette.websockets import WebSocket
@@ -25,12 +26,23 @@ WRITE_LIMIT_BYTES = 64 * 1024
 PARTING_LIMIT_S = 10
 """How long a connection that is being closed may take; then it is cut off, whatever still waits for it."""
 
+MAX_KEPT_LENGTH = 8192
+"""Up to which length frames are so frequent that their headers are kept."""
 _EXTENSION = "initializer.outlet"
 
 
 def encode_text(text: str) -> bytes:
     """A text message as one frame, as a server sends it."""
-    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+    data = text.encode()
+    if len(data) > MAX_KEPT_LENGTH:
+        return Frame(Opcode.TEXT, data).serialize(mask=False)
+    return _header(len(data)) + data
+
+
+@lru_cache(maxsize=MAX_KEPT_LENGTH)
+def _header(length: int) -> bytes:
+    """What a frame of that many bytes begins with: nothing but the length decides it."""
+    return Frame(Opcode.TEXT, bytes(length)).serialize(mask=False)[: -length or None]
 
 
 def outlet_of(websocket: WebSocket) -> Outlet | None:

@@ -143,6 +143,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     pipeline: Pipeline
     steps: tuple[StepProgress, ...]
+    tail: EventId = ""
+    """The id of the last event; empty where there is none."""
     index: int = 0
     attempt: int = 0
     firsts: tuple[EventId, ...] = ()
@@ -167,11 +169,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The progress of an empty journal."""
         return cls(pipeline=pipeline, steps=tuple(StepProgress(spec=spec) for spec in pipeline.steps))
 
-    @property
-    def tail(self) -> EventId:
-        """The id of the last event; empty where there is none."""
-        return f"{self.attempt}-{self.index}" if self.index else ""
-
     def holds(self, event_id: EventId) -> bool:
         """Whether this is the fold of a list with that event: an index alone may have changed hands."""
         if event_id == self.tail:
@@ -193,7 +190,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def current(self) -> StepProgress | None:
         """The step that is running."""
-        return next((step for step in self.steps if step.status is StepStatus.RUNNING), None)
+        for step in self.steps:
+            if step.status is StepStatus.RUNNING:
+                return step
+        return None
 
     @property
     def failed(self) -> StepProgress | None:
@@ -239,9 +239,9 @@ def advance_all(progress: Progress, events: Iterable[Event]) -> Progress:
         if received != index + 1:
             raise IndexGap(expected=index + 1, received=received)
         if last is not None and not _leaves_nothing_of(event, last):
-            progress = _advance(progress, last)
+            progress = _advance(progress, last, index)
         index, last = received, event
-    return progress if last is None else _advance(progress, last)
+    return progress if last is None else _advance(progress, last, index)
 
 
 def _leaves_nothing_of(event: Event, last: Event) -> bool:
@@ -254,12 +254,12 @@ def _leaves_nothing_of(event: Event, last: Event) -> bool:
     )
 
 
-def _advance(progress: Progress, event: Event) -> Progress:
+def _advance(progress: Progress, event: Event, index: int) -> Progress:
     attempt = attempt_of(event.id)
     firsts = progress.firsts if attempt == progress.attempt else (*progress.firsts, event.id)
     progress = _apply(progress, event)
     return msgspec.structs.replace(
-        progress, index=event.index, attempt=attempt, firsts=firsts, updated_at=event.at
+        progress, tail=event.id, index=index, attempt=attempt, firsts=firsts, updated_at=event.at
     )
 
 
@@ -340,6 +340,7 @@ def _begun(progress: Progress, reason: Reason, pipeline: Pipeline) -> Progress:
         waiting = Progress.waiting(pipeline)
         base = msgspec.structs.replace(
             waiting,
+            tail=progress.tail,
             index=progress.index,
             attempt=progress.attempt,
             firsts=progress.firsts,
@@ -381,11 +382,8 @@ def _change_step(
     **changes: Any,
 ) -> Progress:
     """A step's change, and the percent of the whole: rounded down, never falling, 100 only at success."""
-    steps = tuple(
-        msgspec.structs.replace(step, index=event.index, **changes) if step.spec.name == event.step else step
-        for step in progress.steps
-    )
-    percent = weighted_percent((step.spec.weight, step.percent) for step in steps)
+    steps = _with_step(progress.steps, event.step, index=event.index, **changes)
+    percent = weighted_percent([(step.spec.weight, step.percent) for step in steps])
     return msgspec.structs.replace(progress, steps=steps, percent=max(progress.percent, min(percent, 99)))
 
 
@@ -403,6 +401,13 @@ def _with_log(progress: Progress, event: Log) -> Progress:
         for step in progress.steps
     )
     return msgspec.structs.replace(progress, steps=steps)
+
+
+def _with_step(steps: tuple[StepProgress, ...], name: str, **changes: Any) -> tuple[StepProgress, ...]:
+    for place, step in enumerate(steps):
+        if step.spec.name == name:
+            return (*steps[:place], msgspec.structs.replace(step, **changes), *steps[place + 1 :])
+    return steps
 
 
 def _with_resource(resources: tuple[Resource, ...], event: Resource) -> tuple[Resource, ...]:
