@@ -16,6 +16,13 @@ from harness.waiting import wait_for
 from harness.whole import STEPS, check_whole, reasons
 
 PROMISE_S = 15
+NOTE_WRITES = """
+    CREATE TABLE writes (kind text);
+    CREATE FUNCTION note_write() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO writes VALUES (TG_OP); RETURN NEW; END $$;
+    CREATE TRIGGER note_writes AFTER INSERT OR UPDATE ON projects EXECUTE FUNCTION note_write();
+"""
+"""Notes each statement, also one that changes no row."""
 
 StartCluster = Callable[..., Cluster]
 
@@ -76,6 +83,14 @@ def test_a_worker_performs_what_a_web_process_was_asked_for(cluster: Cluster, ga
         assert f"{step} started" in log
         assert any(line.startswith(f"{step} completed in ") for line in log)
     assert not worker.complaints()
+
+
+def test_a_run_costs_an_insert_and_two_updates_of_which_one_is_its_workers_claim(cluster: Cluster) -> None:
+    web = cluster.process()
+    cluster.sql(NOTE_WRITES)
+    cluster.worker()
+    web.wait_for_end(web.create("Phoenix"))
+    assert [kind for (kind,) in cluster.sql("SELECT kind FROM writes")] == ["INSERT", "UPDATE", "UPDATE"]
 
 
 def test_a_run_that_fails_is_a_failed_job_with_the_same_sentence(
