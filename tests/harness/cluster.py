@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -186,6 +187,7 @@ class Watcher:
             f"{it.url.replace('http', 'ws')}/projects/{project}/live" for it in (server, *others)
         )
         self._is_closed = threading.Event()
+        self._socket: socket.socket | None = None
         self.event: EventId = ""  # the last one shown
         self.indexes: list[int] = []
         self.connections = 0
@@ -199,6 +201,12 @@ class Watcher:
         assert self.indexes == sorted(self.indexes)
         return self.last_frame
 
+    def cut(self) -> None:
+        """Cut the connection, if there is one now; it comes back like after any other end."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Stop watching."""
         self._is_closed.set()
@@ -209,9 +217,10 @@ class Watcher:
             try:
                 with connect(
                     f"{next(self._urls)}?after={self.event}", max_size=None, open_timeout=5
-                ) as socket:
+                ) as connection:
                     self.connections += 1
-                    self._read(socket)
+                    self._socket = connection.socket
+                    self._read(connection)
             except ConnectionClosed as closed:
                 if closed.rcvd is not None and closed.rcvd.code == NORMAL_CLOSURE:
                     return
@@ -219,10 +228,10 @@ class Watcher:
                 pass
             self._is_closed.wait(0.1)
 
-    def _read(self, socket: Any) -> None:
+    def _read(self, connection: Any) -> None:
         while not self._is_closed.is_set():
             with contextlib.suppress(TimeoutError):
-                frame = socket.recv(timeout=0.5)
+                frame = connection.recv(timeout=0.5)
                 if frame == "{}":
                     continue  # a sign of life
                 self._show(frame)

@@ -150,6 +150,12 @@ def cut_postgres(world: SoakWorld) -> None:
     world.postgres_relay.cut()
 
 
+def cut_pages(world: SoakWorld) -> None:
+    for project in list(world.viewers)[-3:]:
+        for viewer in world.viewers[project]:
+            viewer.cut()
+
+
 def send_twice(world: SoakWorld) -> None:
     world.create(at_both=True)
 
@@ -182,6 +188,7 @@ FAULTS: dict[str, Callable[[SoakWorld], None]] = {
     "connections to Redis cut": cut_redis,
     "PostgreSQL stopped and started": stop_postgres,
     "connections to PostgreSQL cut": cut_postgres,
+    "connections of pages cut": cut_pages,
     "the same form sent to two processes": send_twice,
     "a run cancelled": cancel,
     "a cancelled run retried": retry,
