@@ -7,7 +7,7 @@ viewers itself, the same bytes, and no task is woken. Elsewhere each viewer's ta
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
@@ -83,10 +83,10 @@ class Hub:
     @asynccontextmanager
     async def join(
         self, row: ProjectRow, *, after: EventId, language: Language = Language.ENGLISH
-    ) -> AsyncIterator[AsyncIterator[str]]:
+    ) -> AsyncIterator[AsyncGenerator[str, None]]:
         """Watch a run from behind event `after`: its frames as they can be sent, the last one last.
 
-        The iterator raises `WatchBroken` where the room's reader broke off.
+        Whoever iterates closes it. It raises `WatchBroken` where the room's reader broke off.
         """
         async with self._watching(row) as opened:
             viewer = opened.room.attach(after=after, language=language)
@@ -162,11 +162,12 @@ class Hub:
 
     async def follow_positions(self) -> None:
         """Show waiting runs their place in the queue, for ever."""
-        async for _ in self._engine.follow_positions():
-            for run, opened in self._rooms.items():
-                opened.room.move(self._engine.position(run))
-                self._show(opened)
-            await asyncio.sleep(self._tick_s)
+        async with aclosing(self._engine.follow_positions()) as following:
+            async for _ in following:
+                for run, opened in self._rooms.items():
+                    opened.room.move(self._engine.position(run))
+                    self._show(opened)
+                await asyncio.sleep(self._tick_s)
 
     async def watch_journal(self) -> None:
         """Tell all viewers when the journal does not answer, and when it does again, for ever."""
@@ -315,7 +316,7 @@ class Hub:
             if opened.room.is_over:
                 outlet.close(NORMAL)
 
-    async def _frames(self, opened: "_OpenRoom", viewer: Viewer) -> AsyncIterator[str]:
+    async def _frames(self, opened: "_OpenRoom", viewer: Viewer) -> AsyncGenerator[str, None]:
         while True:
             await viewer.woken.wait()
             viewer.woken.clear()

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import NoReturn
 
 import structlog
@@ -73,7 +73,7 @@ class LiveSocket:
         return NORMAL
 
 
-async def _send_until_gone(websocket: WebSocket, frames: AsyncIterator[str]) -> None:
+async def _send_until_gone(websocket: WebSocket, frames: AsyncGenerator[str, None]) -> None:
     """Send frames to their end. Raises `WebSocketDisconnect` as soon as the viewer leaves."""
     sending = asyncio.create_task(_send_all(websocket, frames))
     tasks = (sending, asyncio.create_task(_until_gone(websocket)), asyncio.create_task(_beat(websocket)))
@@ -86,9 +86,10 @@ async def _send_until_gone(websocket: WebSocket, frames: AsyncIterator[str]) -> 
         await asyncio.wait(tasks)
 
 
-async def _send_all(websocket: WebSocket, frames: AsyncIterator[str]) -> None:
-    async for frame in frames:
-        await _send(websocket, frame)
+async def _send_all(websocket: WebSocket, frames: AsyncGenerator[str, None]) -> None:
+    async with aclosing(frames):
+        async for frame in frames:
+            await _send(websocket, frame)
 
 
 async def _beat(websocket: WebSocket) -> None:

@@ -90,8 +90,8 @@ class Room:
         self._latest = view
         self._render_frame = render_frame
         self._frames: dict[tuple[EventId, Language], str] = {}  # to `shown`, from the event that was seen
-        self._viewers: set[Viewer] = set()
-        self._asking: set[Viewer] = set()  # those without an outlet
+        self._viewers: dict[Viewer, None] = {}  # in order of their coming
+        self._asking: dict[Viewer, None] = {}  # those without an outlet
         self._level: defaultdict[Language, dict[Viewer, Outlet]] = defaultdict(dict)  # have seen `_told`
         self._told = self._position
 
@@ -107,7 +107,7 @@ class Room:
 
     @property
     def viewers(self) -> Collection[Viewer]:
-        """Who watches."""
+        """Who watches, in order of their coming."""
         return self._viewers
 
     def attach(
@@ -116,15 +116,15 @@ class Room:
         """A new viewer that shows the events up to `after`; where that cannot be, it gets all."""
         seen = (after, False, None, False) if self.shown.progress.holds(after) else None
         viewer = Viewer(seen, language, outlet)
-        self._viewers.add(viewer)
+        self._viewers[viewer] = None
         if outlet is None:
-            self._asking.add(viewer)
+            self._asking[viewer] = None
         return viewer
 
     def detach(self, viewer: Viewer) -> None:
         """The viewer has left."""
-        self._viewers.discard(viewer)
-        self._asking.discard(viewer)
+        self._viewers.pop(viewer, None)
+        self._asking.pop(viewer, None)
         self._level[viewer.language].pop(viewer, None)
 
     def receive(self, events: Sequence[Event]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -137,7 +137,7 @@ class BullEngine:
     def position(self, run: str) -> int | None:
         return self._places.get(run) if self._has_worker else NO_WORKER
 
-    async def follow_positions(self) -> AsyncIterator[None]:
+    async def follow_positions(self) -> AsyncGenerator[None, None]:
         with self._signals.listen(_POSITIONS) as woken:
             while True:
                 yield

@@ -1,7 +1,7 @@
 """Where a run is started; implementations stand beside this module."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol
 
 from initializer.errors import InitializerError
@@ -44,5 +44,5 @@ class Engine(Protocol):
         `NO_WORKER` where nobody is there to begin it.
         """
 
-    def follow_positions(self) -> AsyncIterator[None]:
+    def follow_positions(self) -> AsyncGenerator[None, None]:
         """Tells, by an item, that positions have changed; first at once."""

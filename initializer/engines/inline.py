@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 
 import structlog
 
@@ -78,7 +78,7 @@ class InlineEngine:
     def position(self, run: str) -> int | None:
         return next((place for place, held in enumerate(self._waiting, 1) if held.run == run), None)
 
-    async def follow_positions(self) -> AsyncIterator[None]:
+    async def follow_positions(self) -> AsyncGenerator[None, None]:
         with self._signals.listen(_POSITIONS) as woken:
             while True:
                 yield
@@ -101,25 +101,28 @@ class InlineEngine:
     async def work(self, perform: Perform, *, is_for_cancelled: bool = False) -> None:
         """Perform waiting runs one after the other, for ever. A run that breaks takes no other with it."""
         queue = self._ending if is_for_cancelled else self._waiting
-        async for _ in self.follow_positions():
-            while queue and not self._is_stopped:
-                held = queue.popleft()
-                self._signals.wake(_POSITIONS)
-                self._performing[held.run] = held
-                self._idle.clear()
-                try:
-                    await perform(held.row, held.reason, held.cancelled)
-                except Exception:
-                    log.exception("run broke off", project=held.run, attempt=held.row.attempt)
-                except asyncio.CancelledError:
-                    if is_cancelled():
-                        raise
-                    log.exception("run cancelled itself", project=held.run, attempt=held.row.attempt)
-                finally:
-                    if self._performing.get(held.run) is held:
-                        del self._performing[held.run]
-                    if not self._performing:
-                        self._idle.set()
+        async with aclosing(self.follow_positions()) as following:
+            async for _ in following:
+                while queue and not self._is_stopped:
+                    await self._perform(queue.popleft(), perform)
+
+    async def _perform(self, held: _Held, perform: Perform) -> None:
+        self._signals.wake(_POSITIONS)
+        self._performing[held.run] = held
+        self._idle.clear()
+        try:
+            await perform(held.row, held.reason, held.cancelled)
+        except Exception:
+            log.exception("run broke off", project=held.run, attempt=held.row.attempt)
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            log.exception("run cancelled itself", project=held.run, attempt=held.row.attempt)
+        finally:
+            if self._performing.get(held.run) is held:
+                del self._performing[held.run]
+            if not self._performing:
+                self._idle.set()
 
 
 @asynccontextmanager

@@ -9,10 +9,10 @@ __all__ = ["Signals"]
 
 
 class Signals:
-    """One wake-up per run and follower; many wake-ups before a look count as one."""
+    """One wake-up per run and follower, in order of their coming; many before a look count as one."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: defaultdict[str, dict[asyncio.Event, None]] = defaultdict(dict)
 
     def wake(self, run: str) -> None:
         """Tell every follower of the run to look again."""
@@ -23,10 +23,10 @@ class Signals:
     def listen(self, run: str) -> Iterator[asyncio.Event]:
         """An event that is set when there is something to look at; the listener clears it."""
         event = asyncio.Event()
-        self._waiting[run].add(event)
+        self._waiting[run][event] = None
         try:
             yield event
         finally:
-            self._waiting[run].discard(event)
+            del self._waiting[run][event]
             if not self._waiting[run]:
                 del self._waiting[run]

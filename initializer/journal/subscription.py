@@ -75,7 +75,7 @@ class Subscription:
 
     def __init__(self, client: "Redis") -> None:
         self._client = client
-        self._listeners: defaultdict[bytes, set[Listener]] = defaultdict(set)
+        self._listeners: defaultdict[bytes, dict[Listener, None]] = defaultdict(dict)
         self._changed = asyncio.Event()
         self._asked: set[bytes] = set()  # channels that this connection was asked for
         self._confirmed: set[bytes] = set()
@@ -87,14 +87,14 @@ class Subscription:
         """Listen to a channel."""
         name = channel.encode()
         listener = Listener()
-        self._listeners[name].add(listener)
+        self._listeners[name][listener] = None
         if name in self._confirmed:
             listener.is_subscribed.set()
         self._changed.set()
         try:
             yield listener
         finally:
-            self._listeners[name].discard(listener)
+            del self._listeners[name][listener]
             if not self._listeners[name]:
                 del self._listeners[name]
                 self._changed.set()

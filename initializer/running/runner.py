@@ -70,7 +70,7 @@ class Runner:
         self._work_folder = work_folder
         self._keep_journal_for = keep_journal_for
         self._leases = leases
-        self._attempts: set[Attempt] = set()
+        self._attempts: dict[Attempt, None] = {}
         self._is_leaving = False
         if leases is not None:
             leases.on_forgotten = self._doubt_journal
@@ -146,7 +146,7 @@ class Runner:
             )
             if self._is_leaving:
                 current.leave()
-            self._attempts.add(current)
+            self._attempts[current] = None
             try:
                 await current.perform(reason)
             except JournalDiverged as diverged:
@@ -162,7 +162,7 @@ class Runner:
             else:
                 return
             finally:
-                self._attempts.discard(current)
+                del self._attempts[current]
 
     async def _perform_step(self, attempt: Attempt, step: Step) -> Outputs | None:
         """One step with a folder of its own, which is gone afterwards."""

@@ -5,41 +5,63 @@ design allows. Design 4.2, 4.3 and 5 say what has to hold all the same; it is lo
 """
 
 import os
+import subprocess
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from virtual_processes import LEASE_S, Browser, Process, World
 
 from initializer.model.events import Reason, attempt_of, decode_event, index_of, is_final
 from initializer.model.progress import Status, StepStatus
-from initializer.running import attempt, lease, recovery
+from initializer.running import attempt, context, ending, failure, lease, recovery
 from web import hub
 
 pytestmark = pytest.mark.timeout(0)  # a soak lasts as long as it is told to
 HISTORIES = int(os.environ.get("HISTORIES", "150"))
 """How many histories are told: some 25 ms of CPU each."""
+TOLD_TWICE = 25
+"""How many histories are told again, to see that they go the same way."""
+AGAIN = "again"
 WHICH = st.integers(0, 5)
 SECONDS = st.sampled_from([0.01, 0.1, 0.5, 1, LEASE_S, 2 * LEASE_S, 3 * LEASE_S])
 FATES = st.lists(st.sampled_from(["answer lost", "never arrives", "arrives"]), min_size=1, max_size=3)
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 ENDED_SHORT = (Status.FAILED, Status.CANCELLED)
+
+
+class VirtualDatetime(datetime):
+    """The same, as dates."""
+
+    @classmethod
+    def now(cls, _tz: object = None) -> datetime:
+        return BEGINNING + timedelta(seconds=_clock.monotonic())
+
 
 injected: Counter[str] = Counter()
 """How often each fault was caused."""
 _clock = SimpleNamespace(monotonic=lambda: 0.0)
 
 
-@pytest.fixture(autouse=True, scope="module")
+@contextmanager
 def virtual_time() -> Iterator[None]:
     """The product's modules read the time of the history that is told; nobody reads what they log."""
     before = structlog.get_config()
@@ -47,17 +69,27 @@ def virtual_time() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (attempt, lease, recovery, hub):
             patch.setattr(module, "time", _clock)
+        for module in (attempt, ending, failure, context):
+            patch.setattr(module, "datetime", VirtualDatetime)
         yield
     structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def told_in_virtual_time() -> Iterator[None]:
+    with virtual_time():
+        yield
     if "HISTORIES" in os.environ and injected:
         sys.stderr.write("".join(f"| {fault} | {times:,} |\n" for fault, times in sorted(injected.items())))
 
 
 class Runs(RuleBasedStateMachine):
+    trace: ClassVar[Callable[..., object] | None] = None
+
     @initialize(seed=st.integers(0, 2**16), is_delivered=st.booleans())
     def begin(self, seed: int, is_delivered: bool) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.world = World(Path(self.folder.name), seed)
+        self.world = World(seed)
+        self.world.timeline.trace = self.trace
         _clock.monotonic = lambda: self.world.timeline.now
         self.world.run(0)
         if is_delivered:
@@ -184,7 +216,7 @@ class Runs(RuleBasedStateMachine):
     @rule()
     def somebody_cancels(self) -> None:
         if self.world.table.row.cancel_requested_at is None:
-            self.world.table.change(cancel_requested_at=datetime.now(UTC))
+            self.world.table.change(cancel_requested_at=VirtualDatetime.now())
 
     @precondition(lambda self: self.world.table.row.status in ENDED_SHORT)
     @rule(which=WHICH, reason=st.sampled_from([Reason.RETRY, Reason.RESTART]), is_pressed_twice=st.booleans())
@@ -223,7 +255,6 @@ class Runs(RuleBasedStateMachine):
         finally:
             for process in self.world.processes:
                 process.kill()
-            self.folder.cleanup()
 
     def calm_down(self) -> None:
         world = self.world
@@ -278,3 +309,38 @@ TestRuns.settings = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def test_a_history_depends_on_nothing_but_what_was_drawn_for_it() -> None:
+    # The hashes of strings differ from process to process, and addresses from one telling to the next.
+    processes = [
+        subprocess.Popen(
+            (sys.executable, __file__),
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("1", "2")
+    ]
+    told = [telling for process in processes for telling in process.communicate()[0].split(AGAIN)]
+    assert [process.returncode for process in processes] == [0, 0]
+    first, *others = ([line for line in telling.splitlines() if line] for telling in told)
+    assert len(others) == 3
+    assert len(first) > 100 * TOLD_TWICE
+    for other in others:
+        for line, its_like in zip(first, other, strict=True):
+            assert line == its_like
+
+
+def tell() -> None:
+    """Tell a few histories twice, with all that happens in them: each callback, append and frame."""
+    few = settings(TestRuns.settings, max_examples=TOLD_TWICE, derandomize=True)
+    Runs.trace = staticmethod(partial(print, sep="\t"))
+    with virtual_time():
+        run_state_machine_as_test(Runs, settings=few)
+        sys.stdout.write(f"{AGAIN}\n")
+        run_state_machine_as_test(Runs, settings=few)
+
+
+if __name__ == "__main__":
+    tell()

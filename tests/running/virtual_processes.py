@@ -1,12 +1,12 @@
 """Processes and browsers of virtual time: the product's own code, an event loop a process."""
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 from virtual_servers import (
@@ -27,7 +27,7 @@ from initializer.background import in_background
 from initializer.engines.inline import InlineEngine, open_inline_engine
 from initializer.journal.redis import RedisJournal
 from initializer.model.events import EventId, Reason
-from initializer.model.progress import Progress
+from initializer.model.progress import Progress, awaiting
 from initializer.parts.servers import leave
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow
@@ -50,12 +50,11 @@ _ITERATIONS = 10_000  # of one process at one instant; more is a loop without an
 class World:
     """Servers, processes and browsers, and the time that passes for all of them."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, seed: int) -> None:
         self.timeline = Timeline()
         self.redis = Redis(self.timeline)
         self.table = Row(self.timeline)
         self.random = random.Random(seed)
-        self.folder = folder
         self.started = 0
         self.violations: list[str] = []
         self.frames: dict[str, tuple[EventId, Progress] | ProjectRow] = {}
@@ -127,6 +126,22 @@ class World:
         self.timeline.after(COME_BACK_S, self._come_back)
 
 
+class NoFolder:
+    """The work folder of steps that make no files."""
+
+    def __fspath__(self) -> str:
+        return os.devnull + "/no/folder"
+
+    def __truediv__(self, _name: str) -> "NoFolder":
+        return self
+
+    def mkdir(self, *, parents: bool) -> None:
+        assert parents
+
+    def exists(self) -> bool:
+        return False
+
+
 class Process:
     """A process of the app on servers: what `parts/servers.py` and `hub.py` put together."""
 
@@ -138,14 +153,13 @@ class Process:
         world.started += 1
         self.name = f"process-{world.started}"
         self.is_stalled = False
-        self.loop = VirtualLoop(world.timeline)
+        self.loop = VirtualLoop(world.timeline, self.name)
         self.to_redis = Way(world.timeline, self.loop, world.redis, redis_fault)
         self.to_row = Way(world.timeline, self.loop, world.table, row_fault)
         self.projects = cast(Any, RowClient(world.table, self.to_row))
         self._subscription = Subscription(self.to_redis, world.redis)
         world.redis.subscriptions.append(self._subscription)
         self._leaving = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
         self.is_serving = False
         self._errors: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _loop, context: self._errors.append(context))
@@ -153,10 +167,7 @@ class Process:
 
     def do(self, what: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Begin something in this process."""
-        task = self.loop.create_task(what)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return self.loop.create_task(what)
 
     def go_on(self) -> bool:
         """Do what can be done now; whether there was something."""
@@ -177,14 +188,13 @@ class Process:
             self.world.redis.subscriptions.remove(self._subscription)
         for browser in self.world.browsers:
             browser.lose(self)
-        for task in asyncio.all_tasks(self.loop):
+        for task in self.loop.tasks():
             task.cancel()
-        while asyncio.all_tasks(self.loop):
+        while self.loop.tasks():
             following = self.loop.next_at()
             assert following is not None, "a task of a dead process never ends"
             self.loop.ahead_s += max(0.0, following - self.loop.time())
             self.loop.turn()
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 
     def leave(self) -> None:
@@ -223,7 +233,7 @@ class Process:
                 projects=self.projects,
                 steps={spec.name: step_of(self.world, spec.name) for spec in PIPELINE.steps},
                 forges={"local": cast(Any, object())},
-                work_folder=self.world.folder / self.name,
+                work_folder=cast(Any, NoFolder()),
                 keep_journal_for=timedelta(days=7),
                 leases=leases,
             )
@@ -288,7 +298,7 @@ class Browser:
                 async with process.hub.deliver(row, cast(Any, outlet), after=self.shown.tail):
                     await outlet.closed.wait()
                 return
-            async with process.hub.join(row, after=self.shown.tail) as frames:
+            async with process.hub.join(row, after=self.shown.tail) as joined, aclosing(joined) as frames:
                 async for frame in frames:
                     self._take(frame, connection)
                     await asyncio.sleep(self.pause_s)
@@ -300,6 +310,8 @@ class Browser:
 
     def _take(self, name: str, connection: int) -> None:
         frame = self._world.frames[name]
+        if self._world.timeline.trace is not None:
+            self._world.timeline.trace(self._world.timeline.now, "browser", connection, name)
         if connection != self._tries or self.process is None:
             return  # it has connected elsewhere since
         if isinstance(frame, ProjectRow):
@@ -308,9 +320,17 @@ class Browser:
             return
         after, progress = frame
         self._world.demand(after in ("", self.shown.tail), "a frame does not fit what the page shows")
-        if progress.tail:
-            self._world.demand(progress in self._world.redis.folds[progress.tail], "a frame is no fold")
+        self._world.demand(self._is_fold(progress), "a frame is no fold")
         self.shown = progress
+
+    def _is_fold(self, progress: Progress) -> bool:
+        """Whether it is the fold of what the journal was once, or of a run that is over and waits."""
+        if not progress.tail:
+            return True
+        folds = self._world.redis.folds[progress.tail]
+        if progress.is_waiting and progress.reason is not None:
+            return any(progress == awaiting(it, progress.reason) for it in folds if it.status.is_final)
+        return progress in folds
 
 
 class Pipe:

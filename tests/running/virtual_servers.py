@@ -3,9 +3,10 @@
 import asyncio
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
@@ -43,6 +44,9 @@ class Timeline:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.trace: Callable[..., object] | None = None
+        """Hears of whatever happens, in the order in which it does."""
+        self.next_place = partial(next, count())
         self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = count()
 
@@ -62,27 +66,74 @@ class Timeline:
         return is_something
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """The event loop of one process. It moves when it is told to, by one iteration."""
+class VirtualTask(asyncio.Task[T]):
+    """A task that has its place among all tasks as its hash: asyncio cancels those of a set as they lie."""
 
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        self.ahead_s = 0.0  # of all others: for a process whose end nobody waits for
+    def __init__(self, work: Coroutine[Any, Any, T], *, loop: "VirtualLoop", **options: Any) -> None:
+        self.place = loop.timeline.next_place()
+        super().__init__(work, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self.place
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """The event loop of one process. It moves when it is told to, by one iteration, and waits for no file.
+
+    It closes no generator that somebody forgot: thrown away while it waits, such a one is an error.
+    """
+
+    def __init__(self, timeline: Timeline, name: str) -> None:
         super().__init__()
+        self.timeline = timeline
+        self.ahead_s = 0.0  # of all others: for a process whose end nobody waits for
+        self._name = name
 
     def time(self) -> float:
-        return self._timeline.now + self.ahead_s
+        return self.timeline.now + self.ahead_s
+
+    def create_task(self, work: Any, **options: Any) -> Any:
+        return VirtualTask(work, loop=self, **options)
+
+    def tasks(self) -> list[VirtualTask[Any]]:
+        """Those that have not ended, in order of their beginning."""
+        return sorted(asyncio.all_tasks(self), key=lambda task: task.place)
 
     def turn(self) -> None:
         """One iteration."""
-        self.call_soon(self.stop)
-        self.run_forever()
+        ready, scheduled, now = self._ready, self._scheduled, self.time()
+        while scheduled and (scheduled[0]._cancelled or scheduled[0]._when <= now):
+            handle = heapq.heappop(scheduled)
+            handle._scheduled = False
+            ready.append(handle)
+        asyncio._set_running_loop(self)
+        try:
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    if self.timeline.trace is not None:
+                        self.timeline.trace(now, self._name, _described(handle._callback))
+                    handle._run()
+        finally:
+            asyncio._set_running_loop(None)
 
     def next_at(self) -> float | None:
         """When it has something to do; None for never."""
         if self._ready:
             return self.time()
-        return max(self._scheduled[0].when(), self.time()) if self._scheduled else None
+        scheduled = self._scheduled
+        while scheduled and scheduled[0]._cancelled:
+            heapq.heappop(scheduled)._scheduled = False
+        return max(scheduled[0]._when, self.time()) if scheduled else None
+
+    def _timer_handle_cancelled(self, _handle: object) -> None:
+        pass
+
+
+def _described(callback: Any) -> str:
+    """What is called, and of which task."""
+    place = getattr(getattr(callback, "__self__", None), "place", "")
+    return f"{getattr(callback, '__qualname__', type(callback).__name__)} {place}"
 
 
 class Server:
@@ -218,6 +269,8 @@ class Redis(Server):
         for event_id, event in zip(ids_and_events[::2], ids_and_events[1::2], strict=True):
             progress = advance(progress, decode_event(event))  # raises where an index is missing
             self.entries.append((event_id.decode(), event, progress))
+            if self.timeline.trace is not None:
+                self.timeline.trace(self.timeline.now, "journal", event)
             self.folds.setdefault(self.tail, []).append(progress)
             self._publish(event)
         return [1, b""]
@@ -261,18 +314,18 @@ class Subscription:
     def __init__(self, way: Way, redis: Redis) -> None:
         self.way = way
         self.is_connected = redis.is_up
-        self._listeners: set[Listener] = set()
+        self._listeners: dict[Listener, None] = {}
 
     @contextmanager
     def listen(self, _channel: str) -> Iterator[Listener]:
         listener = Listener()
         if self.is_connected:
             listener.is_subscribed.set()
-        self._listeners.add(listener)
+        self._listeners[listener] = None
         try:
             yield listener
         finally:
-            self._listeners.discard(listener)
+            del self._listeners[listener]
 
     def receive(self, message: bytes) -> None:
         if self.is_connected:
