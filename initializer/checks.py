@@ -19,6 +19,7 @@ import msgspec
 
 from initializer.errors import InitializerError
 from initializer.forges.git import MINIMUM_GIT
+from initializer.projects.database import has_no_space
 from initializer.redis_client import RedisUnfit, examine_redis, open_redis
 from initializer.settings import BadSetting, Settings
 
@@ -34,6 +35,8 @@ __all__ = [
     "hold_data_folder",
 ]
 
+MIN_FREE_BYTES = 1_000_000
+"""With less on its disk, the app could write no row."""
 SERVER_LIMIT_S = 10
 """How long PostgreSQL may take to answer at the start."""
 
@@ -67,7 +70,7 @@ def check_git() -> str:
 def hold_data_folder(folder: Path, *, is_shared: bool = False) -> Iterator[None]:
     """Hold the lock on the data folder: one process at a time works in it, or several that all share it.
 
-    Raises `CheckFailed` where it cannot be written or another process holds it.
+    Raises `CheckFailed` where it cannot be written, its disk is full or another process holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,9 +88,16 @@ def hold_data_folder(folder: Path, *, is_shared: bool = False) -> Iterator[None]
         os.close(descriptor)
         raise CheckFailed(f"DATA_DIR {folder} cannot be locked: {error.strerror}") from error
     try:
+        _check_room(folder)
         yield
     finally:
         os.close(descriptor)
+
+
+def _check_room(folder: Path) -> None:
+    usage = shutil.disk_usage(folder)
+    if usage.total and usage.free < MIN_FREE_BYTES:  # some file systems tell neither
+        raise CheckFailed(f"DATA_DIR {folder} is on a disk without space: make room there")
 
 
 def check_database(url: str) -> None:
@@ -96,6 +106,8 @@ def check_database(url: str) -> None:
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=5)) as connection:
             connection.execute("PRAGMA schema_version")
     except sqlite3.Error as error:
+        if has_no_space(error):
+            raise CheckFailed(f"DATABASE_URL {url} is on a disk without space: make room there") from error
         raise CheckFailed(f"DATABASE_URL {url} cannot be opened: {error}") from error
 
 

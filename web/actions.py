@@ -16,6 +16,7 @@ from initializer.access import Action, allowed
 from initializer.control import NotPossible, possible
 from initializer.engines.engine import QueueFull
 from initializer.projects.projects import ProjectRow
+from web.errors import problem, wants_json
 from web.languages import VARY, language_of
 from web.rendering import Rendering
 from web.runs import row_asked
@@ -91,7 +92,7 @@ class Actions:
         except QueueFull as error:
             return self._refused(request, row, HTTPStatus.SERVICE_UNAVAILABLE, f"Nothing was begun: {error}.")
         url = f"/projects/{row.project.id}"
-        if _wants_json(request):
+        if wants_json(request):
             return _json(_record(request, row), HTTPStatus.ACCEPTED)
         if "hx-request" not in request.headers:
             return RedirectResponse(url, HTTPStatus.SEE_OTHER)
@@ -101,8 +102,8 @@ class Actions:
         return Response(headers={"hx-location": msgspec.json.encode(location).decode()})
 
     def _refused(self, request: Request, row: ProjectRow, status: HTTPStatus, sentence: str) -> Response:
-        if _wants_json(request):
-            return _problem(status, sentence)
+        if wants_json(request):
+            return problem(status, sentence)
         if "hx-request" in request.headers:
             return self._buttons(request, row, status, problem=sentence)
         raise HTTPException(status, sentence)
@@ -130,10 +131,6 @@ async def _seen_attempt(request: Request) -> int | None:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "There is no such attempt.") from None
 
 
-def _wants_json(request: Request) -> bool:
-    return "application/json" in request.headers.get("accept", "")
-
-
 def _record(request: Request, row: ProjectRow) -> dict[str, Any]:
     return {
         "id": row.project.id,
@@ -145,13 +142,10 @@ def _record(request: Request, row: ProjectRow) -> dict[str, Any]:
     }
 
 
-def _json(value: Any, status: HTTPStatus, *, media_type: str = "application/json") -> Response:
+def _json(value: Any, status: HTTPStatus) -> Response:
     return Response(
-        msgspec.json.encode(value), status, media_type=media_type, headers={"cache-control": "no-store"}
+        msgspec.json.encode(value),
+        status,
+        media_type="application/json",
+        headers={"cache-control": "no-store"},
     )
-
-
-def _problem(status: HTTPStatus, sentence: str) -> Response:
-    """An error as RFC 9457 has it."""
-    value = {"title": status.phrase, "status": status.value, "detail": sentence}
-    return _json(value, status, media_type="application/problem+json")

@@ -1,7 +1,9 @@
-"""Errors as pages: one table from what happened to a status, one template for people."""
+"""Errors as pages, or as problems for programs: one table from what happened to a status."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
+import msgspec
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,13 +12,13 @@ from starlette.types import ExceptionHandler
 
 from initializer.errors import InitializerError
 from initializer.journal.journal import JournalUnavailable
-from initializer.projects.database import DatabaseDamaged, DatabaseUnavailable
+from initializer.projects.database import DatabaseDamaged, DatabaseFull, DatabaseUnavailable
 from web.languages import VARY, language_of
 from web.rendering import Rendering
 from web.security import SECURITY_HEADERS
 from web.sentences import N_
 
-__all__ = ["error_handlers"]
+__all__ = ["error_handlers", "problem", "wants_json"]
 
 _STATUSES: dict[type[InitializerError], HTTPStatus] = {
     DatabaseUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -33,15 +35,21 @@ _DAMAGED = N_(
     "everything goes on by itself."
 )
 
+_FULL = N_(
+    "The disk of this server is full. As soon as its operator has made room, everything goes on by itself."
+)
+
 log = structlog.get_logger()
 
 
 def error_handlers(rendering: Rendering) -> dict[type[Exception] | int, ExceptionHandler]:
-    """Handlers for Starlette: what was raised becomes a page with one readable sentence."""
+    """Handlers for Starlette: what was raised becomes a page, or a problem, with one readable sentence."""
 
     def page(
         request: Request, status: HTTPStatus, sentence: str, headers: dict[str, str] | None = None
     ) -> Response:
+        if wants_json(request):
+            return problem(status, sentence, headers)
         told = rendering.speaking(language_of(request))
         say = told.words.say
         html = told.render("pages/error.html", title=say(status.phrase), sentence=say(sentence))
@@ -58,7 +66,7 @@ def error_handlers(rendering: Rendering) -> dict[type[Exception] | int, Exceptio
     async def unavailable(request: Request, error: Exception) -> Response:
         log.warning("request failed", path=request.url.path, error=str(error))
         status = next(status for fault, status in _STATUSES.items() if isinstance(error, fault))
-        return page(request, status, _DAMAGED if isinstance(error, DatabaseDamaged) else _UNAVAILABLE)
+        return page(request, status, _sentence(error))
 
     async def broken(request: Request, _error: Exception) -> Response:
         log.error("request broke", path=request.url.path)
@@ -67,3 +75,29 @@ def error_handlers(rendering: Rendering) -> dict[type[Exception] | int, Exceptio
 
     handlers: dict[type[Exception] | int, ExceptionHandler] = {HTTPException: refused, Exception: broken}
     return handlers | dict.fromkeys(_STATUSES, unavailable)
+
+
+def wants_json(request: Request) -> bool:
+    """Whether it is a program that asks."""
+    return "application/json" in request.headers.get("accept", "")
+
+
+def problem(status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as RFC 9457 has it."""
+    value = {"title": status.phrase, "status": status.value, "detail": sentence}
+    return Response(
+        msgspec.json.encode(value),
+        status,
+        media_type="application/problem+json",
+        headers={**SECURITY_HEADERS, "cache-control": "no-store", **(headers or {})},
+    )
+
+
+def _sentence(error: Exception) -> str:
+    match error:
+        case DatabaseFull():
+            return _FULL
+        case DatabaseDamaged():
+            return _DAMAGED
+        case _:
+            return _UNAVAILABLE

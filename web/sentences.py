@@ -54,6 +54,8 @@ PLAIN = (
     "the repository does not have the commit of its template",
     "its outputs are no JSON object",
     "the worker stopped three times here",
+    "no space is left on the disk of the database; make room there",
+    "no space is left on this server's disk; make room there, then retry",
     # Titles of errors, and what HTTP says of some
     "Bad Request", "Forbidden", "Not Found", "Method Not Allowed", "Request Timeout",
     "Request Entity Too Large", "Content Too Large", "Unsupported Media Type",

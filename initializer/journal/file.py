@@ -38,12 +38,13 @@ class FileJournal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ends: dict[str, tuple[EventId | None, int]] = {}  # run -> (tail, bytes) of files being written
+        self._unwritten: set[str] = set()  # runs whose last append the disk did not take
         self._signals = Signals()
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def is_away(self) -> bool:
-        return False
+        return bool(self._unwritten)
 
     async def append(
         self, run: str, events: Sequence[Event], *, expected_tail: EventId | None, is_durable: bool = False
@@ -53,9 +54,15 @@ class FileJournal:
             if is_durable:
                 await asyncio.to_thread(self._sync, run)
         except OSError as error:
+            self._unwritten.add(run)
             raise JournalUnavailable(
                 f"the journal of run {run} cannot be written: {error.strerror}"
             ) from error
+        except AppendRefused:
+            self._unwritten.discard(run)
+            raise
+        else:
+            self._unwritten.discard(run)
         finally:
             self._signals.wake(run)
 
@@ -76,6 +83,7 @@ class FileJournal:
                 woken.clear()
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:
+        self._unwritten.discard(run)
         self._ends.pop(run, None)  # the next append opens the file, and so takes this back
         due = datetime.now(UTC) + keep_for
         try:

@@ -18,7 +18,15 @@ from sqlalchemy.pool import NullPool
 
 from initializer.errors import InitializerError
 
-__all__ = ["Database", "DatabaseDamaged", "DatabaseUnavailable", "migrate", "open_database"]
+__all__ = [
+    "Database",
+    "DatabaseDamaged",
+    "DatabaseFull",
+    "DatabaseUnavailable",
+    "has_no_space",
+    "migrate",
+    "open_database",
+]
 
 BUSY_TIMEOUT_S = 30
 COMMAND_TIMEOUT_S = 30
@@ -42,6 +50,8 @@ _MISTAKES = (
     asyncpg.IntegrityConstraintViolationError,
 )
 """Of these, what was asked is at fault, and the database is not."""
+_NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""The second one is said of the index over the write-ahead log, which whoever opens the file first writes."""
 
 T = TypeVar("T")
 
@@ -52,6 +62,10 @@ class DatabaseUnavailable(InitializerError):
 
 class DatabaseDamaged(DatabaseUnavailable):
     """The file holds no sound database any more. Once it does again, trying again helps."""
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The disk of the database has no room. Once it does again, trying again helps."""
 
 
 class Database:
@@ -98,6 +112,8 @@ class Database:
             if type(error) is sqlite3.DatabaseError:  # itself: what is said of a damaged file alone
                 sentence = f"the database is damaged ({error}); put a sound copy in its place"
                 raise DatabaseDamaged(sentence) from error
+            if has_no_space(error):
+                raise DatabaseFull("no space is left on the disk of the database; make room there") from error
             raise DatabaseUnavailable(f"the database did not answer: {error}") from error
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
@@ -131,6 +147,11 @@ async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterato
     finally:
         await database.drain()
         await connection.disconnect()
+
+
+def has_no_space(error: Exception) -> bool:
+    """Whether SQLite failed because the disk of its file is full, which it also calls "disk I/O error"."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) in _NO_SPACE
 
 
 def _keep_write_ahead_log(path: str) -> None:

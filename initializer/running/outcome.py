@@ -1,6 +1,7 @@
 """How a step ended: its outputs, or one sentence for the person who waits."""
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from initializer.running.ownership import OwnershipLost
 from initializer.steps.step import Outputs, Step, StepError
 
 __all__ = ["outcome_of", "unexpected"]
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 async def outcome_of(
@@ -58,6 +61,9 @@ def _failure(error: BaseException, run: str, log: FilteringBoundLogger) -> str:
     if isinstance(error, InitializerError):
         log.info("step failed", error=str(error), exc_info=error)
         return sentence_of(str(error))
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        log.warning("step failed", error=str(error))
+        return "no space is left on this server's disk; make room there, then retry"
     log.error("step failed unexpectedly", exc_info=error)
     return unexpected(error, run)
 

@@ -73,8 +73,20 @@ async def test_a_full_disk_takes_nothing_of_an_append_and_the_next_one_finds_it_
         ):
             await file_journal.append(RUN, events(3, first=3), expected_tail="1-2")
         assert file_of(file_journal).read_bytes() == before
+        assert file_journal.is_away
     await file_journal.append(RUN, events(3, first=3), expected_tail="1-2")
+    assert not file_journal.is_away
     assert [event.index for event in await file_journal.read(RUN)] == [1, 2, 3, 4, 5]
+
+
+async def test_a_run_that_is_over_no_longer_counts_as_one_that_cannot_be_written(
+    file_journal: FileJournal,
+) -> None:
+    await file_journal.append(RUN, events(2), expected_tail=None)
+    with room_for_files_of(file_of(file_journal).stat().st_size), pytest.raises(JournalUnavailable):
+        await file_journal.append(RUN, events(1, first=3), expected_tail="1-2")
+    await file_journal.retire(RUN, keep_for=timedelta(1))
+    assert not file_journal.is_away
 
 
 async def test_a_follower_misses_nothing_when_the_disk_was_full(file_journal: FileJournal) -> None:

@@ -491,7 +491,20 @@ async def test_recovery_claims_what_is_unfinished_oldest_first(stage: Stage) -> 
     assert submitted == [(run, 2, Reason.TAKEOVER) for run in "cab"]
 
 
-# Servers that do not answer
+# Servers that do not answer, disks that are full
+
+
+async def test_a_step_that_finds_the_disk_full_says_so_and_leaves_no_trace(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def write(context: StepContext) -> None:
+        await asyncio.to_thread(Path("/dev/full").write_text, "a file of the step")
+
+    await stage.run(step_of("first", write))
+    row = await stage.row()
+    assert row.status is Status.FAILED
+    assert row.error == "First failed: no space is left on this server's disk; make room there, then retry"
+    assert "Traceback" not in "".join(capsys.readouterr())
 
 
 async def test_a_journal_that_is_away_for_a_while_is_waited_for(stage: Stage) -> None:
