@@ -45,6 +45,8 @@ def behind(run: str, events: Sequence[Event], after: EventId) -> list[Event]:
 
     Raises `JournalRewritten` where another event has its place, or will have it.
     """
+    if not after:
+        return list(events)
     index = index_of(after)
     rest = [event for event in events if event.index >= index]
     if rest and rest[0].index == index:

@@ -144,10 +144,10 @@ class Subscription:
         for answer in answers:
             if not isinstance(answer, list):
                 continue  # to a ping, with no subscription yet
-            kind, name, *rest = answer
+            kind, name = answer[0], answer[1]
             if kind == b"message":
                 for listener in self._listeners.get(name, ()):
-                    listener.receive(rest[0])
+                    listener.receive(answer[2])
             elif kind == b"subscribe":
                 self._confirm(name)
             elif kind == b"unsubscribe":

@@ -233,24 +233,25 @@ def advance_all(progress: Progress, events: Iterable[Event]) -> Progress:
     A report of which the next one leaves nothing is passed over, which makes many at once cheap.
     """
     last: Event | None = None
-    index = progress.index
+    index, attempt = progress.index, ""
     for event in events:
-        received = event.index
+        own_attempt, _, number = event.id.partition("-")  # `event.index`, and all that is read of the id
+        received = int(number or 0)
         if received != index + 1:
             raise IndexGap(expected=index + 1, received=received)
-        if last is not None and not _leaves_nothing_of(event, last):
+        if last is not None and not (own_attempt == attempt and _leaves_nothing_of(event, last)):
             progress = _advance(progress, last, index)
-        index, last = received, event
+        index, attempt, last = received, own_attempt, event
     return progress if last is None else _advance(progress, last, index)
 
 
 def _leaves_nothing_of(event: Event, last: Event) -> bool:
+    """Whether nothing is left of a report once the next one of the same attempt has come."""
     return (
         type(event) is Progressed
         and type(last) is Progressed
         and event.step == last.step
         and event.step_progress >= last.step_progress  # the percent of the whole never falls
-        and attempt_of(event.id) == attempt_of(last.id)
     )
 
 

@@ -74,8 +74,8 @@ def broken_promises(
             found["lost events"].append(project)
         elif entries is not None and not _is_told_by(row["initialization_summary"], entries):
             found["lost summaries"].append(project)
-        if not _all_saw_the_end(pages, project, row["status"]):
-            found["viewers without end"].append(project)
+        if problem := _missed_the_end(pages, project, row["status"]):
+            found["viewers without end"].append(f"{project}: {problem}")
         if not _is_made_once(cluster, project, row):
             found["made twice"].append(project)
     _comes_true(lambda: not _left_behind(cluster, viewers), time.monotonic() + _LEFT_S)
@@ -115,13 +115,18 @@ def _is_told_by(summary: dict[str, Any] | None, entries: list[bytes]) -> bool:
     return summary is not None and (summary["events"], summary["digest"]) == (len(entries) - 1, digest.hex())
 
 
-def _all_saw_the_end(pages: Sequence[Watcher], project: str, status: str) -> bool:
+def _missed_the_end(pages: Sequence[Watcher], project: str, status: str) -> str:
+    """What is wrong with the ends that pages saw; empty where nothing is."""
     try:
         frames = {viewer.end() for viewer in pages}
-    except AssertionError:
-        return False
+    except AssertionError as error:
+        return f"{error}: {[(viewer.connections, viewer.indexes[-3:]) for viewer in pages]}"
+    if len(frames) > 1:
+        return f"they differ: {frames}"
     frame = frames.pop()
-    return not frames and f'id="run" class="run" data-state="{status}"' in frame and project in frame
+    if f'id="run" class="run" data-state="{status}"' not in frame or project not in frame:
+        return f"not the summary of a run that is {status}: {frame}"
+    return ""
 
 
 def _is_made_once(cluster: Cluster, project: str, row: dict[str, Any]) -> bool:
