@@ -37,6 +37,8 @@ HEARTBEAT_S = 5
 STUCK_LIMIT_S = 15
 """How long a viewer that takes nothing may miss what is due; then it is sent away."""
 LOOK_FOR_STUCK_S = 1
+AHEAD_LIMIT_S = 10
+"""How long a page that shows more than the journal has waits for its owner to make it whole again."""
 EVENTS_WRITTEN = 16
 """How many events are written at once where each has a frame: well below what a connection may hold."""
 BEATS = 500
@@ -90,6 +92,7 @@ class Hub:
         """
         async with self._watching(row) as opened:
             viewer = opened.room.attach(after=after, language=language)
+            self._wait_no_longer_later(opened, viewer)
             try:
                 yield self._frames(opened, viewer)
             finally:
@@ -107,6 +110,7 @@ class Hub:
         async with self._watching(row) as opened:
             viewer = opened.room.attach(after=after, language=language, outlet=outlet)
             self._delivering[outlet] = viewer
+            self._wait_no_longer_later(opened, viewer)
             outlet.on_drained = partial(self._catch_up, opened, viewer, outlet)
             try:
                 self._catch_up(opened, viewer, outlet)
@@ -315,6 +319,20 @@ class Hub:
             outlet.write(opened.encode(frame))
             if opened.room.is_over:
                 outlet.close(NORMAL)
+
+    def _wait_no_longer_later(self, opened: "_OpenRoom", viewer: Viewer) -> None:
+        """Where the journal never has again what a viewer shows, it is shown what there is in the end."""
+        if opened.room.is_ahead(viewer):
+            asyncio.get_running_loop().call_later(AHEAD_LIMIT_S, self._wait_no_longer, opened, viewer)
+
+    def _wait_no_longer(self, opened: "_OpenRoom", viewer: Viewer) -> None:
+        if not opened.room.is_ahead(viewer):
+            return
+        viewer.ahead = ""
+        if viewer.outlet is None:
+            viewer.woken.set()
+        else:
+            self._catch_up(opened, viewer, viewer.outlet)
 
     async def _frames(self, opened: "_OpenRoom", viewer: Viewer) -> AsyncGenerator[str, None]:
         while True:

@@ -60,11 +60,15 @@ class Outlet(Protocol):
 class Viewer:
     """One open page. `seen` is what it shows, None as long as that is unknown.
 
-    One without an outlet asks for its frames. Of one that keeps level, the room knows what it has seen.
+    `ahead` is an event that it shows already and the room has yet to learn of, or empty. One without an
+    outlet asks for its frames. Of one that keeps level, the room knows what it has seen.
     """
 
-    def __init__(self, seen: Shown | None, language: Language, outlet: Outlet | None = None) -> None:
+    def __init__(
+        self, seen: Shown | None, language: Language, outlet: Outlet | None = None, *, ahead: EventId = ""
+    ) -> None:
         self.seen = seen
+        self.ahead = ahead
         self.language = language
         self.outlet = outlet
         self.behind_since_s = math.inf
@@ -82,6 +86,9 @@ class Room:
     frame for all that it missed. A viewer without an outlet asks for its `next_frame` when it has sent the
     last one. So whoever is slow gets fewer, newer frames. Viewers of one language that have seen the same
     share one frame.
+
+    A viewer that is ahead waits: the journal has lost what it shows, its owner adds that again, and no page
+    is to see a run go back.
     """
 
     def __init__(self, view: RunView, render_frame: RenderFrame) -> None:
@@ -93,6 +100,7 @@ class Room:
         self._viewers: dict[Viewer, None] = {}  # in order of their coming
         self._asking: dict[Viewer, None] = {}  # those without an outlet
         self._level: defaultdict[Language, dict[Viewer, Outlet]] = defaultdict(dict)  # have seen `_told`
+        self._ahead: dict[Viewer, Outlet] = {}
         self._told = self._position
 
     @property
@@ -113,18 +121,24 @@ class Room:
     def attach(
         self, *, after: EventId, language: Language = Language.ENGLISH, outlet: Outlet | None = None
     ) -> Viewer:
-        """A new viewer that shows the events up to `after`; where that cannot be, it gets all."""
-        seen = (after, False, None, False) if self.shown.progress.holds(after) else None
-        viewer = Viewer(seen, language, outlet)
+        """A new viewer that shows the events up to `after`; where those were others, it gets all."""
+        progress = self.shown.progress
+        seen = (after, False, None, False) if progress.holds(after) else None
+        viewer = Viewer(seen, language, outlet, ahead=after if progress.lacks(after) else "")
         self._viewers[viewer] = None
         if outlet is None:
             self._asking[viewer] = None
         return viewer
 
+    def is_ahead(self, viewer: Viewer) -> bool:
+        """Whether the viewer waits for the journal to have again what it shows."""
+        return viewer in self._viewers and bool(viewer.ahead) and self.shown.progress.lacks(viewer.ahead)
+
     def detach(self, viewer: Viewer) -> None:
         """The viewer has left."""
         self._viewers.pop(viewer, None)
         self._asking.pop(viewer, None)
+        self._ahead.pop(viewer, None)
         self._level[viewer.language].pop(viewer, None)
 
     def receive(self, events: Sequence[Event]) -> None:
@@ -166,6 +180,12 @@ class Room:
         """What the viewer is to be sent now; None where it has seen all that is shown."""
         if self.is_over:
             return self.last_frames[viewer.language]
+        if self.is_ahead(viewer):
+            return None
+        if viewer.ahead:
+            if self.shown.progress.holds(viewer.ahead):
+                viewer.seen = (viewer.ahead, False, None, False)
+            viewer.ahead = ""
         if viewer.seen == self._position:
             return None
         after = viewer.seen[0] if viewer.seen else ""
@@ -175,12 +195,16 @@ class Room:
     def catch_up(self, viewer: Viewer) -> str | None:
         """The next frame of a viewer that has come, or whose outlet has drained; from now on it keeps level.
 
-        None where it did all the time. All that was due has been written.
+        None where it did all the time, or is ahead still. All that was due has been written.
         """
         assert viewer.outlet is not None
+        if self.is_ahead(viewer) and not self.is_over:
+            self._ahead[viewer] = viewer.outlet
+            return None
         if viewer in self._level[viewer.language]:
             return None
         viewer.behind_since_s = math.inf
+        self._ahead.pop(viewer, None)
         if not self.is_over:
             self._level[viewer.language][viewer] = viewer.outlet
         return self.next_frame(viewer)
@@ -199,6 +223,11 @@ class Room:
                 yield frame, tuple(level.values())
         if self.is_over:
             self._level.clear()
+        for viewer, outlet in list(self._ahead.items()):
+            if self.is_over or not self.is_ahead(viewer):
+                frame = self.catch_up(viewer)
+                if frame is not None:
+                    yield frame, (outlet,)
 
     @property
     def _position(self) -> Shown:

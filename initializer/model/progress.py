@@ -177,6 +177,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         owners = [attempt_of(first) for first in self.firsts if index_of(first) <= index]
         return index <= self.index and owners[-1:] == [attempt_of(event_id)]
 
+    def lacks(self, event_id: EventId) -> bool:
+        """Whether that event has yet to come, or to come again where it was lost."""
+        return self.attempt <= attempt_of(event_id) and self.index < index_of(event_id)
+
     @property
     def is_waiting(self) -> bool:
         """Whether the run, or another try of it, has yet to begin."""

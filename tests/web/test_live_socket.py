@@ -98,6 +98,28 @@ async def test_who_comes_back_gets_what_is_missing_and_no_more(server: LiveServe
     assert 'hx-target="#run"' not in frame
 
 
+async def test_who_shows_more_than_the_journal_has_sees_nothing_go_back(server: LiveServer) -> None:
+    async with connect(f"{server.url}?after=1-4") as viewer, connect(server.url) as other:
+        for number in range(4):
+            await server.log(f"line {number};")
+            await read_until(other, f"line {number};")
+        seen = await read_until(viewer, "line 3;")
+    assert not any("line 0;" in frame or 'hx-target="#run"' in frame for frame in seen)
+
+
+async def test_who_shows_more_than_the_journal_will_ever_have_is_shown_that_in_the_end(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "AHEAD_LIMIT_S", 0.01)
+    async with connect(f"{server.url}?after=1-99") as viewer:
+        await read_until(viewer, 'hx-target="#run"')
+        await server.log("one")
+        await server.end()
+        messages, code = await read_all(viewer)
+    assert code == 1000
+    assert [index for index, frame in enumerate(messages) if "Complete log" in frame] == [len(messages) - 1]
+
+
 async def test_a_heartbeat_comes_at_once_and_in_an_even_beat(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
