@@ -225,9 +225,8 @@ class Room:
             self._level.clear()
         for viewer, outlet in list(self._ahead.items()):
             if self.is_over or not self.is_ahead(viewer):
-                frame = self.catch_up(viewer)
-                if frame is not None:
-                    yield frame, (outlet,)
+                if (missed := self.catch_up(viewer)) is not None:
+                    yield missed, (outlet,)
 
     @property
     def _position(self) -> Shown:
