@@ -224,9 +224,8 @@ class Room:
         if self.is_over:
             self._level.clear()
         for viewer, outlet in list(self._ahead.items()):
-            if self.is_over or not self.is_ahead(viewer):
-                if (missed := self.catch_up(viewer)) is not None:
-                    yield missed, (outlet,)
+            if (missed := self.catch_up(viewer)) is not None:
+                yield missed, (outlet,)
 
     @property
     def _position(self) -> Shown:
