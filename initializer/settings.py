@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     journal_retention_days: int = 7
     trust_network: bool = False
     embed_origins: tuple[str, ...] = ()
-    frames_per_second: int = 30
+    frames_per_second: int = 33
     compress_frames: bool = False
 
     @classmethod

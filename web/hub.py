@@ -28,8 +28,11 @@ from web.shared_frames import encode_text
 
 __all__ = ["HEARTBEAT", "Hub", "WatchBroken", "open_hub"]
 
-FRAMES_PER_SECOND = 30
-"""A room shows the first event at once, then changes at most this often."""
+FRAMES_PER_SECOND = 33
+"""A room shows the first event at once, then changes at most this often.
+
+More than the ticks of a runner: at the same beat, what it says would have to wait for its turn.
+"""
 HEARTBEAT = "{}"
 """A message that htmx takes for data: it swaps nothing."""
 HEARTBEAT_S = 5
