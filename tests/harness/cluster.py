@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, LiteralString, TypeVar
 
@@ -21,7 +22,7 @@ from harness.hosts import THIS_HOST, Host
 from harness.server import CLI, ServerProcess
 from harness.servers import PostgresServer, RedisServer
 from harness.waiting import DEADLINE_S, wait_for
-from initializer.model.events import EventId, index_of
+from initializer.model.events import EventId, attempt_of, index_of
 from initializer.running.lease import lease_of
 
 __all__ = ["Cluster", "ClusterProcess", "Watcher", "WorkerProcess", "watching"]
@@ -189,16 +190,21 @@ class Watcher:
         self._is_closed = threading.Event()
         self._socket: socket.socket | None = None
         self.event: EventId = ""  # the last one shown
-        self.indexes: list[int] = []
+        self.events: list[EventId] = []  # all that were shown as the last one
         self.connections = 0
         self.last_frame = ""
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def end(self) -> str:
-        """The last frame, once the server has closed with 1000. What was shown never went back."""
+        """The last frame, once the server has closed with 1000.
+
+        What was shown never went back, but where a newer attempt had begun with less, the rest being lost.
+        """
         wait_for(lambda: not self._thread.is_alive(), "the end of a watched page", deadline_s=DEADLINE_S)
-        assert self.indexes == sorted(self.indexes)
+        for before, after in pairwise(self.events):
+            went_on = index_of(after) >= index_of(before) or attempt_of(after) > attempt_of(before)
+            assert went_on, f"a page went back from {before} to {after}"
         return self.last_frame
 
     def cut(self) -> None:
@@ -240,7 +246,7 @@ class Watcher:
         self.last_frame = frame
         for event in _EVENT.findall(frame):
             self.event = event
-            self.indexes.append(index_of(event))
+            self.events.append(event)
 
 
 @contextlib.contextmanager

@@ -120,7 +120,7 @@ def _missed_the_end(pages: Sequence[Watcher], project: str, status: str) -> str:
     try:
         frames = {viewer.end() for viewer in pages}
     except AssertionError as error:
-        return f"{error}: {[(viewer.connections, viewer.indexes[-3:]) for viewer in pages]}"
+        return f"{error}: {[(viewer.connections, viewer.events[-3:]) for viewer in pages]}"
     if len(frames) > 1:
         return f"they differ: {frames}"
     frame = frames.pop()

@@ -68,7 +68,7 @@ def test_viewers_are_told_that_the_summary_is_being_saved_until_postgresql_is_ba
     project = held_at_its_last_step(cluster, running, gate)
     viewers = [Watcher(running, project), Watcher(other, project), Watcher(other, project)]
     with watching(*viewers):
-        wait_for(lambda: all(viewer.indexes for viewer in viewers), "the first frame of each page")
+        wait_for(lambda: all(viewer.events for viewer in viewers), "the first frame of each page")
         postgres_server.stop()
         gate.release(LAST_STEP)
         for viewer in viewers:
@@ -91,7 +91,7 @@ def test_an_end_whose_answer_was_lost_after_the_commit_is_read_back_and_seen_by_
         project = held_at_its_last_step(cluster, running, gate)
         viewers = [Watcher(running, project), Watcher(other, project), Watcher(other, project)]
         with watching(*viewers):
-            wait_for(lambda: all(viewer.indexes for viewer in viewers), "the first frame of each page")
+            wait_for(lambda: all(viewer.events for viewer in viewers), "the first frame of each page")
             answer_lost = relay.lose_answer_to(IN_THE_SUMMARY)
             gate.release(LAST_STEP)
             assert answer_lost.wait(30)

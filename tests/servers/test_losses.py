@@ -54,7 +54,7 @@ def test_redis_is_killed_under_a_run_and_every_viewer_ends_with_the_whole(
     one.wait_for_event(project, type="step_started", step="setup_gitops")
     viewers = [Watcher(one, project), Watcher(other, project)]
     with watching(*viewers):
-        wait_for(lambda: all(viewer.indexes for viewer in viewers), "the first frame of each page")
+        wait_for(lambda: all(viewer.events for viewer in viewers), "the first frame of each page")
         seen = cluster.events(project)
         lose(redis_server)
         gate.release("setup_gitops")
@@ -87,7 +87,7 @@ def test_a_redis_that_is_frozen_for_20_seconds_takes_no_run_from_its_owner(
     one.wait_for_event(project, type="step_started", step="create_repo")
     viewers = [Watcher(one, project), Watcher(other, project)]
     with watching(*viewers):
-        wait_for(lambda: all(viewer.indexes for viewer in viewers), "the first frame of each page")
+        wait_for(lambda: all(viewer.events for viewer in viewers), "the first frame of each page")
         redis_server.freeze()
         gate.release("create_repo")
         thawing = threading.Timer(20, redis_server.thaw)

@@ -154,7 +154,7 @@ def test_kill_9_of_a_worker_is_survived_by_its_runs_and_their_viewers(
     cluster.worker()
     viewers = [Watcher(web, project) for _ in range(3)]
     with watching(*viewers):
-        wait_for(lambda: all(viewer.indexes for viewer in viewers), "the first frame of each page")
+        wait_for(lambda: all(viewer.events for viewer in viewers), "the first frame of each page")
         gate.release("create_repo")
         web.wait_for_event(project, type="step_started", step=step)
         time.sleep(random.Random(step).uniform(0, 0.05))

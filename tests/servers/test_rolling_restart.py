@@ -104,7 +104,7 @@ def test_a_rolling_restart_under_100_watched_runs_loses_and_fails_none(
     runs = [webs[number % 2].create(f"Run {number + 1}") for number in range(RUNS)]
     pages = {run: LogPage(webs[number % 2], run, webs[1 - number % 2]) for number, run in enumerate(runs)}
     with watching(*pages.values()):
-        wait_for(lambda: all(page.indexes for page in pages.values()), "the first frame of each page")
+        wait_for(lambda: all(page.events for page in pages.values()), "the first frame of each page")
         wait_for_all(webs[0], runs, type="step_started", step="build")
 
         workers[0].signal(signal.SIGTERM)

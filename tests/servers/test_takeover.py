@@ -35,7 +35,7 @@ def test_kill_9_of_one_of_two_processes_is_survived_by_its_runs_and_their_viewer
     project = held_run(dying, gate)
     viewers = [Watcher(other, project) for _ in range(3)]
     with watching(*viewers):
-        wait_for(lambda: all(viewer.indexes for viewer in viewers), "the first frame of each page")
+        wait_for(lambda: all(viewer.events for viewer in viewers), "the first frame of each page")
         gate.release("create_repo")
         dying.wait_for_event(project, type="step_started", step=step)
         time.sleep(random.Random(step).uniform(0, 0.05))
