@@ -18,7 +18,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test soak soak-model test-cluster test-sql bench bench-delivery bench-persistence screenshots lint format lock chromium fonts servers strace iproute board
+.PHONY: run test soak soak-model test-cluster test-sql bench bench-delivery bench-persistence bench-runners screenshots lint format lock chromium fonts servers strace iproute board
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -61,6 +61,10 @@ bench-delivery: $(DEVELOPING) $(PEERS) servers
 # What keeping progress costs and saves, beside five other designs: some two minutes.
 bench-persistence: $(DEVELOPING) servers
 	@$(BIN)/python -m benchmarks.persistence
+
+# What a runner costs by itself, beside BullMQ and Celery: some four minutes.
+bench-runners: $(DEVELOPING) $(PEERS) servers
+	@$(BIN)/python -m benchmarks.runners
 
 $(PEERS): benchmarks/peers/requirements.lock benchmarks/peers/package-lock.json | $(BIN)/pip
 	@command -v gcc npm >/dev/null || { echo "gcc or npm is missing: the load program is C, some peers are Node" >&2; exit 1; }

@@ -31,6 +31,7 @@ import redis
 
 from benchmarks.delivery.sides import HERE, SIDES, Side, fragment
 from benchmarks.empty_runs import PIPELINE, project
+from benchmarks.processes import cpu_s
 from initializer.journal.redis import stream_of
 from initializer.model.events import Reason, Started, StepStarted, encode_event
 from initializer.projects.database import open_database
@@ -45,7 +46,6 @@ SHAPES = {"fan-out": (1, 1000), "spread": (500, 1)}
 MOST_PROJECTS = max(projects for projects, _ in SHAPES.values())
 FIRST_INDEX = 3
 SERVER_CORE, LOAD_CORE = 0, 1
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -200,12 +200,6 @@ def until_listening(process: "subprocess.Popen[bytes]", port: int, output: Path)
                 return
         time.sleep(0.05)
     raise SystemExit(f"a server ended with {process.returncode}:\n{output.read_text()[-3000:]}")
-
-
-def cpu_s(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / TICKS
 
 
 def memory_kb(pid: int) -> int:

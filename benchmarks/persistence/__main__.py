@@ -13,31 +13,22 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
-import redis
 
 from benchmarks.persistence.designs import DESIGNS, STEPS, UPDATES_A_STEP, opened
 from benchmarks.persistence.worker import APP, CONCURRENT, run_ids
+from benchmarks.servers import Servers, open_servers
 from initializer.journal.redis import open_redis_journal
 from initializer.model.events import Event, Progressed
 from initializer.projects.database import open_database
 from initializer.redis_client import open_redis
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from harness.servers import PostgresServer, RedisServer, open_postgres
-
 TITLES = {APP: "this app: events in Redis, one JSON summary", **{k: d.title for k, d in DESIGNS.items()}}
 KILL_PAUSE_S = 0.02
-COUNTED = (
-    "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements JOIN pg_database ON oid = dbid "
-    "WHERE datname = '{}' AND query ~* '^\\s*({})\\M.*\\m(runs|projects)\\M'"
-)
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -53,30 +44,21 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 class Stage:
-    """The servers."""
+    """Rounds of designs on the servers."""
 
-    def __init__(self, folder: Path, redis_server: RedisServer, postgres: PostgresServer) -> None:
-        self.folder, self.redis, self.postgres = folder, redis_server, postgres
-        self.client = redis.Redis.from_url(redis_server.url)
-        postgres.sql("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
-        postgres.stop()
-        postgres.start()
-        postgres.sql("CREATE EXTENSION pg_stat_statements")
+    def __init__(self, servers: Servers) -> None:
+        self.servers, self.folder = servers, servers.folder
 
     def measure(self, design: str, runs: int) -> Result:
         """One round."""
-        url = self._empty()
-        commands = self._commands()
+        url = self.servers.empty()
+        commands = self.servers.commands()
         with self._worker(design, runs, 0, url) as worker:
             said, _ = worker.communicate()
         if worker.returncode:
             raise SystemExit(f"{design} ended with {worker.returncode}")
-        commands = self._commands() - commands
-        database = url.rpartition("/")[2]
-        writes, reads = (
-            int(self.postgres.sql(COUNTED.format(database, verbs)))
-            for verbs in ("INSERT|UPDATE|DELETE", "SELECT")
-        )
+        commands = self.servers.commands() - commands
+        writes, reads = self.servers.writes(url), self.servers.reads(url)
         lost, without = self._kill(design)
         return Result(
             runs_s=runs / float(said),
@@ -90,7 +72,7 @@ class Stage:
 
     def _kill(self, design: str) -> tuple[list[int], int]:
         """Updates lost of each run, and how many runs have no progress left."""
-        url, reported = self._empty(), self.folder / "reported"
+        url, reported = self.servers.empty(), self.folder / "reported"
         reported.unlink()
         with self._worker(design, CONCURRENT, KILL_PAUSE_S, url) as worker:
             half = STEPS * UPDATES_A_STEP // 2 + UPDATES_A_STEP // 2
@@ -104,11 +86,11 @@ class Stage:
 
     async def _left(self, design: str, url: str) -> list[int]:
         if design != APP:
-            async with opened(design, url, self.redis.url) as one:
+            async with opened(design, url, self.servers.redis.url) as one:
                 return [await one.left(run) for run in run_ids(CONCURRENT)]
         async with (
             open_database(url),
-            open_redis(self.redis.url) as client,
+            open_redis(self.servers.redis.url) as client,
             open_redis_journal(client) as journal,
         ):
             return [last_update(await journal.read(run)) for run in run_ids(CONCURRENT)]
@@ -116,18 +98,10 @@ class Stage:
     def _worker(self, design: str, runs: int, pause_s: float, url: str) -> "subprocess.Popen[str]":
         module = [sys.executable, "-m", "benchmarks.persistence.worker"]
         return subprocess.Popen(
-            [*module, design, str(runs), str(pause_s), str(self.folder), url, self.redis.url],
+            [*module, design, str(runs), str(pause_s), str(self.folder), url, self.servers.redis.url],
             stdout=subprocess.PIPE,
             text=True,
         )
-
-    def _empty(self) -> str:
-        self.client.flushall()
-        return self.postgres.new_database()
-
-    def _commands(self) -> int:
-        stats = self.client.info("commandstats")
-        return sum(each["calls"] for name, each in stats.items() if name != "cmdstat_info")
 
 
 def last_update(events: Sequence[Event]) -> int:
@@ -152,13 +126,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     results: dict[str, list[Result]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as name, open_postgres() as postgres:
-        (Path(name) / "redis").mkdir()
-        with RedisServer(Path(name) / "redis", "--save", "", "--appendonly", "no") as redis_server:
-            stage = Stage(Path(name), redis_server, postgres)
-            for _ in range(asked.rounds):
-                for design in TITLES:
-                    results[design].append(stage.measure(design, asked.runs))
+    with open_servers() as servers:
+        stage = Stage(servers)
+        for _ in range(asked.rounds):
+            for design in TITLES:
+                results[design].append(stage.measure(design, asked.runs))
     print(f"| design | {' | '.join(HEADINGS)} |")
     print("|---" * (1 + len(HEADINGS)) + "|")
     for design, rounds in results.items():

@@ -84,6 +84,12 @@ class _Server:
             raise
         return self
 
+    @property
+    def pid(self) -> int:
+        """The number of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it by kill -9, if it runs."""
         if self._process is not None:

@@ -1,0 +1,34 @@
+"""What processes cost."""
+
+import os
+from pathlib import Path
+
+__all__ = ["cpu_s", "family_cpu_s"]
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    return sum(map(int, _words(pid)[11:13])) / TICKS
+
+
+def family_cpu_s(pid: int) -> float:
+    """Seconds of processor time that a process has used, and all that it started, alive or not."""
+    families: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            families.setdefault(int(_words(int(folder.name))[1]), []).append(int(folder.name))
+        except OSError:  # it has just ended
+            continue
+
+    def ticks_of(one: int) -> int:
+        own_and_ended = sum(map(int, _words(one)[11:15]))
+        return own_and_ended + sum(map(ticks_of, families.get(one, ())))
+
+    return ticks_of(pid) / TICKS
+
+
+def _words(pid: int) -> list[str]:
+    """What Linux tells of a process (proc_pid_stat(5)), from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
