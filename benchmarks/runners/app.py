@@ -46,14 +46,17 @@ async def submit(settings: Settings) -> None:
             is_owned = parts.engine.owns_runs
             status = Status.INITIALIZING if is_owned else Status.PENDING
 
+            endings: dict[str, asyncio.Task[None]] = {}
+
             async def create(run: str) -> None:
                 one = msgspec.structs.replace(project(0), id=run, slug=run)
                 await parts.projects.add(one, idempotency_key=run, is_owned=is_owned)
                 row = ProjectRow(project=one, status=status, attempt=int(is_owned))
                 await parts.engine.submit(row, reason=Reason.CREATED)
+                endings[run] = asyncio.create_task(until_over(parts.journal, run))
 
             async def until_all_over(runs: Sequence[str]) -> None:
-                await asyncio.gather(*(until_over(parts.journal, run) for run in runs))
+                await asyncio.gather(*map(endings.pop, runs))
 
             await submit_runs(
                 create, until_all_over, begin=statements.clear, tell=lambda: {"statements": dict(statements)}
