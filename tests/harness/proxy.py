@@ -20,6 +20,8 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://localhost:{self.port}"
+        self.requests = 0
+        """What clients have sent so far, in reads."""
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._clients: set[socket.socket] = set()
@@ -108,6 +110,8 @@ class Relay:
             while portion := source.recv(65536):
                 if is_answer and self._is_lost(source):
                     break
+                with self._lock:
+                    self.requests += not is_answer
                 if not is_answer and self._marked and self._marked in portion:
                     self._marked = b""
                     self._unheard.add(sink)

@@ -85,6 +85,18 @@ async def test_a_farewell_of_the_server_between_two_statements_is_a_database_tha
             assert await finish(projects, "a1")
 
 
+async def test_a_statement_that_both_sides_know_is_one_round_trip(
+    postgres_url: str, shared_postgres: PostgresServer
+) -> None:
+    with Relay(shared_postgres.port) as relay:
+        async with open_database(relay.through(postgres_url), pool_size=1) as database:
+            projects = Projects(database)
+            await projects.attempt_of("a1")
+            before = relay.requests
+            await projects.attempt_of("a1")
+            assert relay.requests == before + 1
+
+
 async def test_hundreds_of_cancelled_operations_leak_no_connection(
     postgres_url: str, shared_postgres: PostgresServer
 ) -> None:
