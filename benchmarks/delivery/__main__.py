@@ -12,40 +12,20 @@ The peers' events are only published, all of the same text, and answered with a 
 """
 
 import argparse
-import asyncio
-import contextlib
 import json
 import os
 import statistics
 import subprocess
-import sys
-import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import msgspec
-import redis
 
 from benchmarks.delivery.sides import HERE, SIDES, Side, fragment
-from benchmarks.empty_runs import PIPELINE, project
-from benchmarks.processes import cpu_s
-from initializer.journal.redis import stream_of
-from initializer.model.events import Reason, Started, StepStarted, encode_event
-from initializer.projects.database import open_database
-from initializer.projects.projects import Projects
-from initializer.running.lease import lease_of
-
-sys.path.insert(0, str(HERE.parents[1] / "tests"))
-from harness.server import free_port
-from harness.servers import PostgresServer, RedisServer, open_postgres
+from benchmarks.stage import FIRST_INDEX, LOAD_CORE, Stage, cpu_s, free_port, memory_kb, open_stage, pinned
 
 SHAPES = {"fan-out": (1, 1000), "spread": (500, 1)}
 MOST_PROJECTS = max(projects for projects, _ in SHAPES.values())
-FIRST_INDEX = 3
-SERVER_CORE, LOAD_CORE = 0, 1
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -84,137 +64,61 @@ class Result(msgspec.Struct, kw_only=True):
         return self.cpu_s / max(1, self.deliveries if shape == "fan-out" else self.reflected) * 1e6
 
 
-def pinned(core: int, program: Sequence[str]) -> list[str]:
-    """A program on one core, which ends with this one."""
-    return ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(core), *program]
+class Delivery:
+    """One shape of load after the other, on servers that all sides need."""
 
-
-class Stage:
-    """The servers that all sides need, and a folder."""
-
-    def __init__(self, folder: Path, redis_server: RedisServer, postgres: PostgresServer) -> None:
-        self.folder, self.redis = folder, redis_server
-        self.postgres_url = postgres.new_database()
-        self.client = redis.Redis.from_url(redis_server.url)
+    def __init__(self, stage: Stage) -> None:
+        self._stage, self._folder = stage, stage.folder
         for name in ("load", "floor"):
-            subprocess.run(["gcc", "-O2", "-o", folder / name, HERE / f"{name}.c"], check=True)
-        (folder / "frame").write_text(fragment())
+            subprocess.run(["gcc", "-O2", "-o", self._folder / name, HERE / f"{name}.c"], check=True)
+        (self._folder / "frame").write_text(fragment())
 
     def prepare(self, side: Side) -> None:
         """An empty Redis, and for the app unfinished runs that an owner elsewhere performs."""
-        self.client.flushall()
-        if not side.is_app:
-            return
-        now = datetime.now(UTC)
-        started = Started(id="1-1", at=now, reason=Reason.CREATED, pipeline=PIPELINE)
-        step = StepStarted(id="1-2", at=now, step=PIPELINE.steps[0].name)
-        pipeline = self.client.pipeline()
-        for number in range(MOST_PROJECTS):
-            run = f"p{number:06}"
-            pipeline.set(lease_of(run), "1:benchmark", ex=3600)
-            for event in (started, step):
-                pipeline.xadd(stream_of(run), {"event": encode_event(event)}, id=event.id)
-        pipeline.execute()
-
-    @contextlib.contextmanager
-    def serving(self, side: Side) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-        """The side's server, once it takes connections."""
-        port = free_port()
-        program = list(side.program)
-        if program == ["floor"]:
-            program = [
-                str(self.folder / "floor"),
-                str(port),
-                str(self.redis.port),
-                str(self.folder / "frame"),
-            ]
-        environment = {
-            **os.environ,
-            "PORT": str(port),
-            "REDIS_URL": self.redis.url,
-            "DATABASE_URL": self.postgres_url,
-            "PUBLIC_URL": "http://localhost",
-            "DATA_DIR": str(self.folder / "data"),
-            "LOG_LEVEL": "WARNING",
-            **side.environment,
-        }
-        if not side.is_app:
-            del environment["DATABASE_URL"]
-        with (self.folder / "output").open("ab") as output:
-            process = subprocess.Popen(
-                pinned(SERVER_CORE, program), env=environment, stdout=output, stderr=output
-            )
-        try:
-            until_listening(process, port, self.folder / "output")
-            yield process, port
-        finally:
-            process.kill()
-            process.wait()
+        self._stage.begin_runs(MOST_PROJECTS if side.is_app else 0)
 
     def measure(self, side: Side, plan: dict[str, object]) -> Result:
         """One round."""
-        (self.folder / "template").write_bytes(side.publishes)
-        values = {**plan, "path": side.path, "hello": side.hello, "template": self.folder / "template"}
-        (self.folder / "plan").write_text("".join(f"{key} {value}\n" for key, value in values.items()))
-        with self.serving(side) as (server, port):
+        folder, port = self._folder, free_port()
+        (folder / "template").write_bytes(side.publishes)
+        values = {**plan, "path": side.path, "hello": side.hello, "template": folder / "template"}
+        (folder / "plan").write_text("".join(f"{key} {value}\n" for key, value in values.items()))
+        with self._stage.serving(self._program(side, port), side.environment_on(self._stage), port=port) as (
+            server,
+            _,
+        ):
             before_kb = memory_kb(server.pid)
-            program = [str(self.folder / "load"), "127.0.0.1", str(port), str(self.redis.port)]
+            program = [str(folder / "load"), "127.0.0.1", str(port), str(self._stage.redis.port)]
             with subprocess.Popen(
-                pinned(LOAD_CORE, [*program, str(self.folder / "plan")]),
+                pinned(LOAD_CORE, [*program, str(folder / "plan")]),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
             ) as load:
                 assert load.stdin and load.stdout
-                expect(load.stdout.readline(), "READY", self.folder)
+                self._stage.expect(load.stdout.readline(), "READY")
                 viewers = int(str(plan["projects"])) * int(str(plan["viewers"]))
                 viewers_mb = (memory_kb(server.pid) - before_kb) / 1024 / viewers * 1000
                 load.stdin.write("\n")
                 load.stdin.flush()
-                expect(load.stdout.readline(), "START", self.folder)
+                self._stage.expect(load.stdout.readline(), "START")
                 began, load_began = cpu_s(server.pid), cpu_s(load.pid)
-                expect(load.stdout.readline(), "STOP", self.folder)
+                self._stage.expect(load.stdout.readline(), "STOP")
                 ended, load_ended = cpu_s(server.pid), cpu_s(load.pid)
                 result = msgspec.convert(json.loads(load.stdout.readline()), Result)
         result.cpu_s, result.load_cpu_s = ended - began, load_ended - load_began
         result.viewers_mb = viewers_mb
         return result
 
-
-def expect(line: str, word: str, folder: Path) -> None:
-    """The load program goes on, or the reason why not."""
-    if not line.startswith(word):
-        raise SystemExit(
-            f"the load program ended; the server said:\n{(folder / 'output').read_text()[-3000:]}"
-        )
-
-
-def until_listening(process: "subprocess.Popen[bytes]", port: int, output: Path) -> None:
-    """Wait until somebody listens on the port."""
-    wanted = f":{port:04X}"
-    while process.poll() is None:
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            words = line.split()
-            if words[1].endswith(wanted) and words[3] == "0A":
-                time.sleep(0.3)
-                return
-        time.sleep(0.05)
-    raise SystemExit(f"a server ended with {process.returncode}:\n{output.read_text()[-3000:]}")
-
-
-def memory_kb(pid: int) -> int:
-    """Resident memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])
-
-
-async def add_rows(url: str, count: int) -> None:
-    """Rows of unfinished runs."""
-    async with open_database(url) as database:
-        projects = Projects(database)
-        for number in range(count):
-            run = msgspec.structs.replace(project(number), id=f"p{number:06}", name="Project 1")
-            await projects.add(run, idempotency_key=run.id)
+    def _program(self, side: Side, port: int) -> Sequence[str]:
+        if side.program != ("floor",):
+            return side.program
+        return [
+            str(self._folder / "floor"),
+            str(port),
+            str(self._stage.redis.port),
+            str(self._folder / "frame"),
+        ]
 
 
 HEADINGS = (
@@ -276,30 +180,26 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=64)
     asked = parser.parse_args()
     sides = {name: SIDES[name] for name in asked.sides.split(",")}
-    os.sched_setaffinity(0, {LOAD_CORE})  # whatever is started without a core of its own shares it
-    with tempfile.TemporaryDirectory(prefix="delivery-") as name, open_postgres() as postgres:
-        folder = Path(name)
-        (folder / "redis").mkdir()
-        with RedisServer(folder / "redis", "--save", "", "--appendonly", "no") as redis_server:
-            stage = Stage(folder, redis_server, postgres)
-            asyncio.run(add_rows(stage.postgres_url, MOST_PROJECTS))
-            for shape in asked.shapes.split(","):
-                for rate in map(float, asked.rates.split(",")):
-                    projects, viewers = SHAPES[shape]
-                    plan: dict[str, object] = {
-                        "projects": projects,
-                        "viewers": viewers,
-                        "first": FIRST_INDEX,
-                        "seconds": asked.seconds,
-                        "rate": rate,
-                        "window": asked.window,
-                    }
-                    results: dict[str, list[Result]] = defaultdict(list)
-                    for _ in range(asked.rounds):
-                        for key, side in sides.items():
-                            stage.prepare(side)
-                            results[key].append(stage.measure(side, plan))
-                    report(shape, rate, results)
+    with open_stage("delivery") as stage:
+        delivery = Delivery(stage)
+        stage.add_rows(MOST_PROJECTS)
+        for shape in asked.shapes.split(","):
+            for rate in map(float, asked.rates.split(",")):
+                projects, viewers = SHAPES[shape]
+                plan: dict[str, object] = {
+                    "projects": projects,
+                    "viewers": viewers,
+                    "first": FIRST_INDEX,
+                    "seconds": asked.seconds,
+                    "rate": rate,
+                    "window": asked.window,
+                }
+                results: dict[str, list[Result]] = defaultdict(list)
+                for _ in range(asked.rounds):
+                    for key, side in sides.items():
+                        delivery.prepare(side)
+                        results[key].append(delivery.measure(side, plan))
+                report(shape, rate, results)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.stage import APP, Stage
+
 __all__ = ["SIDES", "Side"]
 
 HERE = Path(__file__).parent
@@ -47,6 +49,12 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] = {}
     is_app: bool = False
 
+    def environment_on(self, stage: Stage) -> Mapping[str, str]:
+        """What its program is started with."""
+        if self.is_app:
+            return stage.environment(**self.environment)
+        return {"REDIS_URL": stage.redis.url, **self.environment}
+
 
 def _python(name: str) -> Sequence[str]:
     return (str(PEERS_PYTHON), str(PEERS / name))
@@ -65,7 +73,6 @@ def fragment() -> str:
 
 
 _PUBLISH = command("PUBLISH", CHANNEL, EVENT_JSON)
-_APP = (str(Path(sys.executable).with_name("initializer")), "serve")
 _APPEND = command("XADD", f"{CHANNEL}:events", "1-NNNNNNNN", "event", EVENT_JSON) + _PUBLISH
 _EMIT = {
     "method": "emit",
@@ -82,14 +89,14 @@ _EMIT = {
 SIDES: Mapping[str, Side] = {
     "app": Side(
         title="this app",
-        program=_APP,
+        program=APP,
         publishes=_APPEND,
         path="/projects/pPPPPPP/live?after=1-2",
         is_app=True,
     ),
     "app-each": Side(
         title="this app, a frame an event (FRAMES_PER_SECOND=0)",
-        program=_APP,
+        program=APP,
         publishes=_APPEND,
         path="/projects/pPPPPPP/live?after=1-2",
         environment={"FRAMES_PER_SECOND": "0"},
