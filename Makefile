@@ -18,7 +18,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test soak soak-model test-cluster test-sql bench bench-delivery bench-persistence bench-runners screenshots lint format lock chromium fonts servers strace iproute board
+.PHONY: run test soak soak-model test-cluster test-sql bench bench-browser bench-delivery bench-persistence bench-runners screenshots lint format lock chromium fonts servers strace iproute board
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -49,10 +49,13 @@ test-sql: $(DEVELOPING) servers
 	@SQL_ROWS=100000 $(BIN)/python -m pytest tests/projects/test_sql.py
 
 # The figures of docs/performance.md, and the pictures of the README, from this checkout.
-bench: $(DEVELOPING) chromium
+bench: $(DEVELOPING)
 	@$(BIN)/python -m benchmarks.empty_runs
-	@$(BIN)/python -m benchmarks.latency
 	@$(BIN)/python -m benchmarks.calls
+
+# The live page in Chromium: event to DOM, the main thread, an hour of events time-lapsed: some five minutes.
+bench-browser: $(DEVELOPING) chromium servers
+	@$(BIN)/python -m benchmarks.browser
 
 # Beside what people would use instead, which is installed apart from the app: some 20 minutes.
 bench-delivery: $(DEVELOPING) $(PEERS) servers

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["cpu_s", "family_cpu_s"]
+__all__ = ["cpu_s", "family_cpu_s", "memory_kb"]
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -27,6 +27,12 @@ def family_cpu_s(pid: int) -> float:
         return own_and_ended + sum(map(ticks_of, families.get(one, ())))
 
     return ticks_of(pid) / TICKS
+
+
+def memory_kb(pid: int) -> int:
+    """Resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
 
 
 def _words(pid: int) -> list[str]:

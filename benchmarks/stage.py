@@ -25,6 +25,7 @@ from initializer.projects.projects import Projects
 from initializer.running.lease import lease_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from harness.hosts import DEATH
 from harness.server import free_port
 from harness.servers import PostgresServer, RedisServer, open_postgres
 
@@ -35,9 +36,7 @@ __all__ = [
     "SERVER_CORE",
     "STEP",
     "Stage",
-    "cpu_s",
     "free_port",
-    "memory_kb",
     "open_stage",
     "pinned",
     "run_id",
@@ -48,7 +47,6 @@ STEP = PIPELINE.steps[0].name
 FIRST_INDEX = 3
 """The index of the first event behind those that a run has begun with."""
 SERVER_CORE, LOAD_CORE = 0, 1
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def run_id(number: int) -> str:
@@ -58,30 +56,37 @@ def run_id(number: int) -> str:
 
 def pinned(core: int, program: Sequence[str]) -> list[str]:
     """A program on one core, which ends with this one."""
-    return ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(core), *program]
+    return [*DEATH, "taskset", "-c", str(core), *program]
 
 
 class Stage:
     """The servers that all sides need, and a folder."""
 
-    def __init__(self, folder: Path, redis_server: RedisServer, postgres: PostgresServer) -> None:
-        self.folder, self.redis = folder, redis_server
+    def __init__(
+        self, folder: Path, redis_server: RedisServer, postgres: PostgresServer, *, is_pinned: bool
+    ) -> None:
+        self.folder, self.redis, self._is_pinned = folder, redis_server, is_pinned
         self.postgres_url = postgres.new_database()
         self.client = redis.Redis.from_url(redis_server.url)
+        self._rows = 0
 
     def add_rows(self, count: int) -> None:
         """Rows of unfinished runs, the first `count` of `run_id`."""
+        self._rows = count
         asyncio.run(_add_rows(self.postgres_url, count))
 
-    def begin_runs(self, count: int) -> None:
-        """An empty Redis but for the first events of so many runs, which an owner elsewhere performs."""
+    def begin_runs(self) -> None:
+        """An empty Redis but for the first events of all runs, and a sign that an owner elsewhere lives.
+
+        A run without such a sign is taken over by the servers, which fail it.
+        """
         self.client.flushall()
         now = datetime.now(UTC)
         began = (
             Started(id="1-1", at=now, reason=Reason.CREATED, pipeline=PIPELINE),
             StepStarted(id="1-2", at=now, step=STEP),
         )
-        for number in range(count):
+        for number in range(self._rows):
             self.client.set(lease_of(run_id(number)), "1:benchmark", ex=3600)
             self.append(run_id(number), began)
 
@@ -111,7 +116,7 @@ class Stage:
         port = port or free_port()
         with (self.folder / "output").open("ab") as output:
             process = subprocess.Popen(
-                pinned(SERVER_CORE, program),
+                pinned(SERVER_CORE, program) if self._is_pinned else [*DEATH, *program],
                 env={**os.environ, **environment, "PORT": str(port)},
                 stdout=output,
                 stderr=output,
@@ -144,25 +149,14 @@ class Stage:
 
 
 @contextlib.contextmanager
-def open_stage(name: str) -> Iterator[Stage]:
-    """Servers of a benchmark. What is started without a core of its own shares the load's."""
-    os.sched_setaffinity(0, {LOAD_CORE})
+def open_stage(name: str, *, is_pinned: bool = True) -> Iterator[Stage]:
+    """Servers of a benchmark; where they are pinned, all but what is served shares the load's core."""
+    if is_pinned:
+        os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder, open_postgres() as postgres:
         (Path(folder) / "redis").mkdir()
         with RedisServer(Path(folder) / "redis", "--save", "", "--appendonly", "no") as redis_server:
-            yield Stage(Path(folder), redis_server, postgres)
-
-
-def cpu_s(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / _TICKS
-
-
-def memory_kb(pid: int) -> int:
-    """Resident memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])
+            yield Stage(Path(folder), redis_server, postgres, is_pinned=is_pinned)
 
 
 async def _add_rows(url: str, count: int) -> None:

@@ -11,7 +11,7 @@ from initializer.settings import Settings
 from web.app import create_app
 
 ROOT = Path(__file__).parents[1]
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {
     "chromium",
     "fonts",
     "servers",

@@ -75,7 +75,10 @@ class Delivery:
 
     def prepare(self, side: Side) -> None:
         """An empty Redis, and for the app unfinished runs that an owner elsewhere performs."""
-        self._stage.begin_runs(MOST_PROJECTS if side.is_app else 0)
+        if side.is_app:
+            self._stage.begin_runs()
+        else:
+            self._stage.client.flushall()
 
     def measure(self, side: Side, plan: dict[str, object]) -> Result:
         """One round."""
