@@ -18,7 +18,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test soak soak-model test-cluster test-sql bench bench-browser bench-delivery bench-persistence bench-runners screenshots lint format lock chromium fonts servers strace iproute board
+.PHONY: run test soak soak-model test-cluster test-sql bench bench-browser bench-storm bench-delivery bench-persistence bench-runners screenshots lint format lock chromium fonts servers strace iproute board
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -60,6 +60,10 @@ bench-browser: $(DEVELOPING) chromium servers
 # Beside what people would use instead, which is installed apart from the app: some 20 minutes.
 bench-delivery: $(DEVELOPING) $(PEERS) servers
 	@$(BIN)/python -m benchmarks.delivery
+
+# 1,000 viewers that lose their connections at once, beside the same: some four minutes.
+bench-storm: $(DEVELOPING) $(PEERS) servers
+	@$(BIN)/python -m benchmarks.storm
 
 # What keeping progress costs and saves, beside five other designs: some two minutes.
 bench-persistence: $(DEVELOPING) servers

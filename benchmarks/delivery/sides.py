@@ -45,6 +45,8 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     program: Sequence[str]
     publishes: bytes
     path: str = "/live/pPPPPPP"
+    back: str = ""
+    """The path of who comes back, `INDEX` that of the last event it shows; empty: the same."""
     hello: str = ""
     environment: Mapping[str, str] = {}
     is_app: bool = False
@@ -92,6 +94,7 @@ SIDES: Mapping[str, Side] = {
         program=APP,
         publishes=_APPEND,
         path="/projects/pPPPPPP/live?after=1-2",
+        back="/projects/pPPPPPP/live?after=1-INDEX",
         is_app=True,
     ),
     "app-each": Side(
