@@ -26,7 +26,8 @@ from datetime import UTC, datetime
 import msgspec
 from playwright.async_api import Browser, CDPSession, Page, async_playwright
 
-from benchmarks.stage import APP, FIRST_INDEX, STEP, Stage, cpu_s, memory_kb, open_stage, run_id
+from benchmarks.processes import cpu_s, memory_kb
+from benchmarks.stage import APP, FIRST_INDEX, STEP, Stage, open_stage, run_id
 from initializer.journal.redis import RedisJournal, open_redis_journal
 from initializer.model.events import Event, Log, Progressed
 from initializer.redis_client import open_redis

@@ -22,7 +22,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from benchmarks.delivery.sides import HERE, SIDES, Side, fragment
-from benchmarks.stage import FIRST_INDEX, LOAD_CORE, Stage, cpu_s, free_port, memory_kb, open_stage, pinned
+from benchmarks.processes import cpu_s, memory_kb
+from benchmarks.stage import FIRST_INDEX, LOAD_CORE, Stage, free_port, open_stage, pinned
 
 SHAPES = {"fan-out": (1, 1000), "spread": (500, 1)}
 MOST_PROJECTS = max(projects for projects, _ in SHAPES.values())

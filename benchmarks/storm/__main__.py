@@ -28,7 +28,8 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.delivery.sides import SIDES, Side
-from benchmarks.stage import FIRST_INDEX, LOAD_CORE, Stage, cpu_s, open_stage, pinned
+from benchmarks.processes import cpu_s
+from benchmarks.stage import FIRST_INDEX, LOAD_CORE, Stage, open_stage, pinned
 
 SHAPES = {"fan-out": "one project", "spread": "a project each"}
 WAYS = {"cut": "the connections are cut", "kill": "the process is killed and another takes them"}
