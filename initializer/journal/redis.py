@@ -168,13 +168,14 @@ async def open_redis_journal(client: "Redis") -> AsyncIterator[RedisJournal]:
 def _following(messages: Sequence[Event], last: EventId) -> list[Event] | None:
     """What is new in published events; None where the stream has to be read to know.
 
-    Known indexes are passed over: the tail is published again from time to time.
+    Known indexes are passed over: the tail is published again from time to time. Where another attempt goes
+    on, what it said first may have been missed, and stand in the place of what is known.
     """
     known = index_of(last)
     events: list[Event] = []
     for event in messages:
         index = event.index
-        if index == known + 1:
+        if index == known + 1 and attempt_of(event.id) == attempt_of(last or event.id):
             events.append(event)
             known, last = index, event.id
         elif index > known or _is_rewritten(event.id, last):

@@ -20,7 +20,7 @@ from initializer.journal.journal import (
 )
 from initializer.journal.redis import RedisJournal, channel_of, open_redis_journal, stream_of
 from initializer.journal.subscription import MAX_HELD_MESSAGES, Listener
-from initializer.model.events import Event, Saving, decode_event
+from initializer.model.events import Event, Saving, decode_event, encode_event
 from initializer.redis_client import RedisUnfit, examine_redis, open_redis
 from model.runs import at, numbered
 
@@ -282,6 +282,21 @@ async def test_a_follower_of_what_another_attempt_wrote_anew_is_told_so(
         await client.delete(stream_of(RUN))
         await journal.append(RUN, events(2), expected_tail=None)
         await journal.append(RUN, events(1, first=3, attempt=2), expected_tail="1-2")
+        with pytest.raises(JournalRewritten):
+            await take_upto(following, 6)
+
+
+async def test_a_follower_that_missed_where_another_attempt_began_anew_is_told_so(
+    client: "Redis", journal: RedisJournal
+) -> None:
+    stream = stream_of(RUN)
+    async with follow(journal) as following:
+        await journal.append(RUN, events(5), expected_tail=None)
+        await take_upto(following, 5)
+        await client.xdel(stream, "1-5")
+        (first,) = events(1, first=5, attempt=2)
+        await client.xadd(stream, {"event": encode_event(first)}, id=first.id)  # and published in vain
+        await journal.append(RUN, events(1, first=6, attempt=2), expected_tail="2-5")
         with pytest.raises(JournalRewritten):
             await take_upto(following, 6)
 
