@@ -152,7 +152,7 @@ class Hub:
             opened.reader.cancel()
 
     async def check_rows(self) -> None:
-        """End the pages of runs whose row is final, for ever."""
+        """End the pages of runs whose row is final, and say of those that wait that they do, for ever."""
         while True:
             await asyncio.sleep(ROW_CHECK_S)
             if not self._rooms:
@@ -162,9 +162,9 @@ class Hub:
             except DatabaseUnavailable as error:
                 log.warning("rows not read", error=str(error))
                 continue
-            for run in [run for run, status in statuses.items() if status.is_final]:
+            for run, status in statuses.items():
                 opened = self._rooms.get(run)
-                if opened is not None:
+                if opened is not None and (status.is_final or opened.room.misses_wait(status)):
                     await self._end_guarded(run, opened)
 
     async def follow_positions(self) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from initializer.model.events import Event, EventId
-from initializer.model.progress import Progress, advance_all, awaiting
+from initializer.model.progress import Progress, Status, advance_all, awaiting
 from initializer.projects.projects import ProjectRow
 from web.languages import Language
 
@@ -30,8 +30,12 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @classmethod
     def of(cls, progress: Progress, row: ProjectRow, position: int | None) -> "RunView":
-        """What is shown of a fold. Where the row asks for another try since, the run waits for that."""
-        if progress.status.is_final and row.attempt > progress.attempt:
+        """What is shown of a fold. Where the row asks for another try since, the run waits for that.
+
+        So it does where the journal has lost the end of the try before.
+        """
+        is_over = progress.status.is_final or row.status is Status.PENDING
+        if is_over and row.attempt > progress.attempt > 0:
             progress = awaiting(progress, row.reason)
         return cls(progress=progress, position=position if progress.is_waiting else None)
 
@@ -92,9 +96,12 @@ class Room:
     """
 
     def __init__(self, view: RunView, render_frame: RenderFrame) -> None:
+        self.progress = view.progress
+        """The fold: where the run stands, shown or not yet."""
         self.shown = view
         self.last_frames: Mapping[Language, str] = {}
         self._latest = view
+        self._row: ProjectRow | None = None
         self._render_frame = render_frame
         self._frames: dict[tuple[EventId, Language], str] = {}  # to `shown`, from the event that was seen
         self._viewers: dict[Viewer, None] = {}  # in order of their coming
@@ -102,11 +109,6 @@ class Room:
         self._level: defaultdict[Language, dict[Viewer, Outlet]] = defaultdict(dict)  # have seen `_told`
         self._ahead: dict[Viewer, Outlet] = {}
         self._told = self._position
-
-    @property
-    def progress(self) -> Progress:
-        """Where the run stands, shown or not yet."""
-        return self._latest.progress
 
     @property
     def is_over(self) -> bool:
@@ -146,18 +148,22 @@ class Room:
         known = self.progress.index
         if events and events[0].index <= known:
             events = [event for event in events if event.index > known]
-        progress = advance_all(self.progress, events)
-        position = self._latest.position if progress.is_waiting else None
-        self._latest = RunView(progress=progress, position=position)
+        self.progress = advance_all(self.progress, events)
+        self._latest = self._view(self._latest.position)
 
     def expect(self, row: ProjectRow, position: int | None) -> None:
         """What the row asked for when it was read: maybe another try than the one whose end is shown."""
-        self._latest = RunView.of(self.progress, row, position)
+        self._row = row
+        self._latest = self._view(position)
 
     def move(self, position: int | None) -> None:
         """The run waits at this place in the queue."""
-        if self.progress.is_waiting:
-            self._latest = RunView(progress=self.progress, position=position)
+        if self._latest.progress.is_waiting:
+            self._latest = self._view(position)
+
+    def misses_wait(self, status: Status) -> bool:
+        """Whether the row says that the run waits, for another try, and the viewers are shown otherwise."""
+        return status is Status.PENDING and not self._latest.progress.is_waiting
 
     def interrupt(self, is_interrupted: bool) -> None:
         """The journal does not answer, or answers again."""
@@ -226,6 +232,11 @@ class Room:
         for viewer, outlet in list(self._ahead.items()):
             if (missed := self.catch_up(viewer)) is not None:
                 yield missed, (outlet,)
+
+    def _view(self, position: int | None) -> RunView:
+        if self._row is not None:
+            return RunView.of(self.progress, self._row, position)
+        return RunView(progress=self.progress, position=position if self.progress.is_waiting else None)
 
     @property
     def _position(self) -> Shown:

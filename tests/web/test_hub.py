@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -453,6 +453,26 @@ async def test_whoever_watches_while_another_try_waits_is_shown_that_and_how_it_
         await theatre.write_row(attempt=3)
         await theatre.say(Completed(at=at(11)), attempt=3)
         assert is_summary((await watcher.rest())[-1])
+
+
+async def test_whoever_missed_the_end_of_a_try_learns_from_the_row_that_another_one_waits(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_retried, statuses = asyncio.Event(), theatre.projects.statuses
+
+    async def then(runs: Iterable[str]) -> Mapping[str, Status]:
+        await is_retried.wait()
+        return await statuses(runs)
+
+    monkeypatch.setattr(theatre.projects, "statuses", then)
+    await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
+    async with theatre.watch() as watcher:
+        await watcher.next()
+        await theatre.write_row(Status.FAILED)  # its last event is lost, and with it what went before
+        begun = await theatre.projects.begin_again(RUN, seen_attempt=1, reason=Reason.RETRY, is_owned=False)
+        assert begun is not None
+        is_retried.set()
+        await watcher.until(lambda frame: 'class="run" data-state="pending"' in frame)
 
 
 async def test_a_hub_that_closes_sends_everyone_away(tmp_path: Path, theatre: Theatre) -> None:

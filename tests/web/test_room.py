@@ -6,9 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initializer.model.events import Event, EventId, Log, Reason, Saving, Started, StepStarted, index_of
-from initializer.model.progress import IndexGap, Progress, fold
-from model.runs import PIPELINE, Run, at, numbered, runs
+from initializer.model.events import (
+    Event,
+    EventId,
+    Log,
+    Reason,
+    Saving,
+    Started,
+    StepStarted,
+    index_of,
+    is_final,
+)
+from initializer.model.progress import IndexGap, Progress, Status, fold
+from initializer.projects.projects import ProjectRow
+from model.runs import PIPELINE, Run, at, numbered, project_of, runs
 from web.languages import Language
 from web.room import MAX_SHARED_FRAMES, Room, RunView, Viewer
 
@@ -209,6 +220,35 @@ def test_a_run_that_has_begun_has_no_place_in_line_any_more() -> None:
     room.move(4)
     room.tick()
     assert room.shown.position is None
+
+
+@pytest.mark.parametrize("reason", [Reason.RETRY, Reason.RESTART])
+def test_a_run_that_waits_for_another_try_waits_though_its_journal_lost_the_end_before(
+    reason: Reason,
+) -> None:
+    room, _ = room_at(5)
+    assert not room.misses_wait(Status.INITIALIZING)
+    assert room.misses_wait(Status.PENDING)
+    room.expect(ProjectRow(project=project_of("a1"), status=Status.PENDING, attempt=2, reason=reason), 3)
+    assert not room.misses_wait(Status.PENDING)
+    show(room, 8)  # the end comes late
+    assert (room.shown.progress.status, room.shown.position) == (Status.PENDING, 3)
+
+
+@given(expected=st.sampled_from([Reason.RETRY, Reason.RESTART]), runs=runs())
+def test_whatever_another_try_was_expected_for_it_is_shown_as_it_begins(expected: Reason, runs: Run) -> None:
+    room = Room(RunView(progress=Progress.waiting(runs.pipeline)), Rendered())
+    ended = next((n for n, event in enumerate(runs.events, 1) if is_final(event)), len(runs.events))
+    room.receive(runs.events[:ended])
+    attempt = room.progress.attempt + 1
+    room.expect(
+        ProjectRow(project=project_of("a1"), status=Status.PENDING, attempt=attempt, reason=expected), 1
+    )
+    draft = Started(at=at(99), reason=Reason.RETRY, pipeline=runs.pipeline)
+    events = [*runs.events[:ended], draft.numbered(attempt + 1, ended + 1)]
+    room.receive(events)
+    room.tick()
+    assert room.shown.progress == fold(runs.pipeline, events)
 
 
 def test_the_end_is_the_last_frame_of_everyone_early_and_late() -> None:
