@@ -66,14 +66,19 @@ class Stage:
         self, folder: Path, redis_server: RedisServer, postgres: PostgresServer, *, is_pinned: bool
     ) -> None:
         self.folder, self.redis, self._is_pinned = folder, redis_server, is_pinned
-        self.postgres_url = postgres.new_database()
+        self._postgres = postgres
         self.client = redis.Redis.from_url(redis_server.url)
+        self.new_database()
+
+    def new_database(self) -> None:
+        """An empty database in the place of the one before."""
+        self.postgres_url = self._postgres.new_database()
         self._rows = 0
 
     def add_rows(self, count: int) -> None:
-        """Rows of unfinished runs, the first `count` of `run_id`."""
-        self._rows = count
-        asyncio.run(_add_rows(self.postgres_url, count))
+        """Rows of unfinished runs, so that there are `count`: the first ones of `run_id`."""
+        asyncio.run(_add_rows(self.postgres_url, range(self._rows, count)))
+        self._rows = max(self._rows, count)
 
     def begin_runs(self) -> None:
         """An empty Redis but for the first events of all runs, and a sign that an owner elsewhere lives.
@@ -86,9 +91,12 @@ class Stage:
             Started(id="1-1", at=now, reason=Reason.CREATED, pipeline=PIPELINE),
             StepStarted(id="1-2", at=now, step=STEP),
         )
+        pipeline = self.client.pipeline(transaction=False)
         for number in range(self._rows):
-            self.client.set(lease_of(run_id(number)), "1:benchmark", ex=3600)
-            self.append(run_id(number), began)
+            pipeline.set(lease_of(run_id(number)), "1:benchmark", ex=3600)
+            for event in began:
+                pipeline.xadd(stream_of(run_id(number)), {"event": encode_event(event)}, id=event.id)
+        pipeline.execute()
 
     def append(self, run: str, events: Iterable[Event]) -> None:
         """Add events to a run's stream; nobody is told."""
@@ -159,9 +167,9 @@ def open_stage(name: str, *, is_pinned: bool = True) -> Iterator[Stage]:
             yield Stage(Path(folder), redis_server, postgres, is_pinned=is_pinned)
 
 
-async def _add_rows(url: str, count: int) -> None:
+async def _add_rows(url: str, numbers: Iterable[int]) -> None:
     async with open_database(url) as database:
         projects = Projects(database)
-        for number in range(count):
+        for number in numbers:
             run = msgspec.structs.replace(project(number), id=run_id(number), name="Project 1")
             await projects.add(run, idempotency_key=run.id)

@@ -16,6 +16,7 @@ import json
 import os
 import statistics
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -45,6 +46,10 @@ class Result(msgspec.Struct, kw_only=True):
     load_cpu_s: float = 0
     viewers_mb: float = 0
     """Memory that 1,000 viewers take."""
+    arriving_cpu_s: float = 0
+    """Of the server, until all viewers had come and had what there was."""
+    idle: float = 0
+    """How busy the server was while nothing happened, 1 for a core."""
 
     def rate(self, shape: str) -> float:
         """Deliveries a second where many watch one project, else events a second that their viewers show."""
@@ -81,8 +86,8 @@ class Delivery:
         else:
             self._stage.client.flushall()
 
-    def measure(self, side: Side, plan: dict[str, object]) -> Result:
-        """One round."""
+    def measure(self, side: Side, plan: dict[str, object], *, idle_s: float = 0) -> Result:
+        """One round; with `idle_s` the viewers wait so long before it begins."""
         folder, port = self._folder, free_port()
         (folder / "template").write_bytes(side.publishes)
         values = {**plan, "path": side.path, "hello": side.hello, "template": folder / "template"}
@@ -91,7 +96,7 @@ class Delivery:
             server,
             _,
         ):
-            before_kb = memory_kb(server.pid)
+            before_kb, before_s = memory_kb(server.pid), cpu_s(server.pid)
             program = [str(folder / "load"), "127.0.0.1", str(port), str(self._stage.redis.port)]
             with subprocess.Popen(
                 pinned(LOAD_CORE, [*program, str(folder / "plan")]),
@@ -103,6 +108,9 @@ class Delivery:
                 self._stage.expect(load.stdout.readline(), "READY")
                 viewers = int(str(plan["projects"])) * int(str(plan["viewers"]))
                 viewers_mb = (memory_kb(server.pid) - before_kb) / 1024 / viewers * 1000
+                arrived_s = cpu_s(server.pid)
+                time.sleep(idle_s)
+                idled_s = cpu_s(server.pid) - arrived_s
                 load.stdin.write("\n")
                 load.stdin.flush()
                 self._stage.expect(load.stdout.readline(), "START")
@@ -111,7 +119,8 @@ class Delivery:
                 ended, load_ended = cpu_s(server.pid), cpu_s(load.pid)
                 result = msgspec.convert(json.loads(load.stdout.readline()), Result)
         result.cpu_s, result.load_cpu_s = ended - began, load_ended - load_began
-        result.viewers_mb = viewers_mb
+        result.viewers_mb, result.arriving_cpu_s = viewers_mb, arrived_s - before_s
+        result.idle = idled_s / idle_s if idle_s else 0
         return result
 
     def _program(self, side: Side, port: int) -> Sequence[str]:
