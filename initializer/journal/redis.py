@@ -94,7 +94,7 @@ class RedisJournal:
             raise AppendRefused(expected=expected_tail, tail=tail.decode() or None)
 
     async def read(self, run: str, *, after: EventId = "") -> list[Event]:
-        return behind(run, await self._read_from(run, "-"), after)
+        return await self._read_behind(run, after)
 
     async def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
         """See `Journal`. The channel is quick and may lose something; the stream is the record.

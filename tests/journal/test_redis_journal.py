@@ -42,6 +42,11 @@ async def journal_at(url: str) -> AsyncIterator[RedisJournal]:
         yield journal
 
 
+async def bytes_sent(client: "Redis") -> int:
+    """By the server, to everyone."""
+    return int((await client.info("stats"))["total_net_output_bytes"])
+
+
 @pytest.fixture
 async def client(anyio_backend: str, redis_url: str) -> AsyncIterator["Redis"]:
     async with open_redis(redis_url) as client:
@@ -91,6 +96,17 @@ async def test_outsiders_find_stream_and_channel_as_the_contract_says(
     entries: Any = await client.xrange("project:a1:events")
     assert [entry_id for entry_id, _ in entries] == [b"1-1", b"1-2", b"2-3"]
     assert [decode_event(fields[b"event"]) for _, fields in entries] == published
+
+
+async def test_reading_on_has_redis_send_only_what_is_new(client: "Redis", journal: RedisJournal) -> None:
+    await journal.append(RUN, events(2000), expected_tail=None)
+    before = await bytes_sent(client)
+    assert len(await journal.read(RUN)) == 2000
+    for_all = await bytes_sent(client) - before
+    await journal.append(RUN, events(1, first=2001), expected_tail="1-2000")
+    before = await bytes_sent(client)
+    assert [event.id for event in await journal.read(RUN, after="1-2000")] == ["1-2001"]
+    assert await bytes_sent(client) - before < for_all / 10
 
 
 async def test_a_new_attempt_undoes_the_expiry(client: "Redis", journal: RedisJournal) -> None:
