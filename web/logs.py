@@ -30,6 +30,8 @@ PAGE_ROWS = LOG_TAIL_ROWS
 """How many rows are given at a time."""
 ROWS_ABOVE = 20
 """How many of them stand above the line that was asked for."""
+TAKEN_EVENTS = 1000
+"""How many events of a long journal are taken before the event loop gets its turn: some milliseconds."""
 MAX_NUMBER_DIGITS = 9
 _CHUNK_CHARACTERS = 64 * 1024
 
@@ -125,9 +127,13 @@ class Shelf:
             async with lock:
                 log = self._logs.get(run) or RunLog()
                 try:
-                    log.extend(await journal.read(run, after=log.tail))
+                    events = await journal.read(run, after=log.tail)
                 except JournalRewritten:
-                    log = RunLog(await journal.read(run))
+                    log, events = RunLog(), await journal.read(run)
+                for start in range(0, len(events), TAKEN_EVENTS):
+                    if start:
+                        await asyncio.sleep(0)
+                    log.extend(events[start : start + TAKEN_EVENTS])
                 self._keep(run, log)
                 if row.status.is_final:
                     self._complete[run] = row.attempt

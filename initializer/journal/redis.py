@@ -23,6 +23,8 @@ __all__ = ["RedisJournal", "channel_of", "open_redis_journal", "stream_of"]
 
 RETRY_S = 0.5
 SCANNED_KEYS = 500
+READ_EVENTS = 1000
+"""How many events are asked for at once: a long stream is read with turns for everybody else between."""
 NO_END = -1
 """What Redis says of a key that has no expiry."""
 SUBSCRIBE_LIMIT_S = 1.0
@@ -153,9 +155,23 @@ class RedisJournal:
         return behind(run, await self._read_from(run, last or "-"), last)
 
     async def _read_from(self, run: str, first: str) -> list[Event]:
+        """From stream entry `first` on. What was made anew between two pieces is read again in one."""
+        events: list[Event] = []
+        start = first
+        while True:
+            entries = await self._entries(run, start, count=READ_EVENTS)
+            piece = _decode_all(run, entries)
+            if events and piece and piece[0].index != events[-1].index + 1:
+                return _decode_all(run, await self._entries(run, first))
+            events += piece
+            if len(entries) < READ_EVENTS:
+                return events
+            start = f"({entries[-1][0].decode()}"
+
+    async def _entries(self, run: str, first: str, *, count: int | None = None) -> list[Any]:
         async with _asking(run, "read"):
-            entries: Any = await self._client.xrange(stream_of(run), first)
-        return [_decode(run, fields.get(b"event", b"")) for _, fields in entries]
+            entries: Any = await self._client.xrange(stream_of(run), first, count=count)
+        return list(entries)
 
 
 @asynccontextmanager
@@ -187,6 +203,10 @@ def _is_rewritten(event_id: EventId, last: EventId) -> bool:
     """Whether an event in a place that is known says that the place has changed hands."""
     is_newer = attempt_of(event_id) > attempt_of(last)
     return is_newer or (index_of(event_id) == index_of(last) and event_id != last)
+
+
+def _decode_all(run: str, entries: Sequence[Any]) -> list[Event]:
+    return [_decode(run, fields.get(b"event", b"")) for _, fields in entries]
 
 
 def _decode(run: str, data: bytes) -> Event:

@@ -1,10 +1,13 @@
 """What the journal in Redis does when the server, the way to it, or the reader is not as it should be."""
 
 import asyncio
+import gc
 import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ from initializer.journal.journal import (
     JournalRewritten,
     JournalUnavailable,
 )
-from initializer.journal.redis import RedisJournal, channel_of, open_redis_journal, stream_of
+from initializer.journal.redis import READ_EVENTS, RedisJournal, channel_of, open_redis_journal, stream_of
 from initializer.journal.subscription import MAX_HELD_MESSAGES, Listener
 from initializer.model.events import Event, Saving, decode_event, encode_event
 from initializer.redis_client import RedisUnfit, examine_redis, open_redis
@@ -107,6 +110,43 @@ async def test_reading_on_has_redis_send_only_what_is_new(client: "Redis", journ
     before = await bytes_sent(client)
     assert [event.id for event in await journal.read(RUN, after="1-2000")] == ["1-2001"]
     assert await bytes_sent(client) - before < for_all / 10
+
+
+async def test_a_long_journal_is_read_with_turns_for_everybody_else(journal: RedisJournal) -> None:
+    for first in range(1, 20_000, 5000):
+        expected = f"1-{first - 1}" if first > 1 else None
+        await journal.append(RUN, events(5000, first=first), expected_tail=expected)
+    gc.collect()
+    gc.freeze()  # as the server does: what all tests before have made is not looked through again
+    try:
+        turns_s = [time.thread_time()]  # no other program's turn is held against the reader
+        reading = asyncio.create_task(journal.read(RUN))
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns_s.append(time.thread_time())
+    finally:
+        gc.unfreeze()
+    assert len(reading.result()) == 20_000
+    longest_s = max(after - before for before, after in pairwise(turns_s))
+    assert longest_s < (turns_s[-1] - turns_s[0]) / 5
+
+
+async def test_what_was_made_anew_between_two_pieces_is_read_again(
+    client: "Redis", journal: RedisJournal
+) -> None:
+    await journal.append(RUN, events(READ_EVENTS + 10), expected_tail=None)
+    anew = [*events(500), *events(700, first=501, attempt=2)]
+    read = client.xrange
+
+    async def read_and_lose(*asked: Any, **options: Any) -> Any:
+        client.xrange = read  # type: ignore[method-assign] - the next one is not in the way
+        answer = await read(*asked, **options)
+        await client.delete(stream_of(RUN))
+        await journal.append(RUN, anew, expected_tail=None)
+        return answer
+
+    client.xrange = read_and_lose  # type: ignore[method-assign]
+    assert await journal.read(RUN) == anew
 
 
 async def test_a_new_attempt_undoes_the_expiry(client: "Redis", journal: RedisJournal) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -401,11 +401,19 @@ class RedisClient:
         assert not transaction
         return Pipeline(self._way)
 
-    async def xrange(self, _key: str, first: str) -> list[Any]:
-        index = (0, 0) if first == "-" else _place(first)
-        return await self._way.ask(
-            lambda: [(it, {b"event": event}) for it, event, _ in self._redis.entries if _place(it) >= index]
-        )
+    async def xrange(self, _key: str, first: str, count: int | None = None) -> list[Any]:
+        place = (0, 0) if first == "-" else _place(first.removeprefix("("))
+        is_behind = first.startswith("(")
+
+        def serve() -> list[Any]:
+            found = (
+                (it.encode(), {b"event": event})
+                for it, event, _ in self._redis.entries
+                if _place(it) > place or (_place(it) == place and not is_behind)
+            )
+            return list(islice(found, count))
+
+        return await self._way.ask(serve)
 
     async def mget(self, _keys: Sequence[str]) -> list[bytes | None]:
         return await self._way.ask(lambda: [self._redis.held()])
