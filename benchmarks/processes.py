@@ -17,15 +17,17 @@ def cpu_s(pid: int) -> float:
 def family_cpu_s(pid: int) -> float:
     """Seconds of processor time that a process has used, and all that it started, alive or not."""
     families: dict[int, list[int]] = {}
+    ticks: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            families.setdefault(int(_words(int(folder.name))[1]), []).append(int(folder.name))
-        except OSError:  # it has just ended
+            words = _words(int(folder.name))
+        except OSError:  # it has just ended, and what it used is its parent's
             continue
+        families.setdefault(int(words[1]), []).append(int(folder.name))
+        ticks[int(folder.name)] = sum(map(int, words[11:15]))
 
     def ticks_of(one: int) -> int:
-        own_and_ended = sum(map(int, _words(one)[11:15]))
-        return own_and_ended + sum(map(ticks_of, families.get(one, ())))
+        return ticks[one] + sum(map(ticks_of, families.get(one, ())))
 
     return ticks_of(pid) / TICKS
 

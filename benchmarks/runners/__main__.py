@@ -215,11 +215,11 @@ class Stage:
 
 
 COSTS: Mapping[str, Callable[[Side, Result], float]] = {
-    "µs a run": lambda _, each: each.wall_us,
-    "an event": lambda side, each: each.wall_us / side.updates,
+    "wall µs a run": lambda _, each: each.wall_us,
+    "wall µs an event": lambda side, each: each.wall_us / side.updates,
     "CPU µs a run": lambda _, each: each.cpu_us,
-    "an event of CPU": lambda side, each: each.cpu_us / side.updates,
-    "CPU µs of the servers a run": lambda _, each: each.servers_cpu_us,
+    "CPU µs an event": lambda side, each: each.cpu_us / side.updates,
+    "CPU µs of the servers, a run": lambda _, each: each.servers_cpu_us,
     "Redis commands a run": lambda _, each: each.commands,
 }
 
