@@ -35,7 +35,8 @@ from benchmarks.delivery.__main__ import Delivery, Result
 from benchmarks.delivery.sides import SIDES
 from benchmarks.empty_runs import PIPELINE
 from benchmarks.growth.plot import Points, plot, slope
-from benchmarks.stage import APP, FIRST_INDEX, STEP, Stage, cpu_s, memory_kb, open_stage, run_id
+from benchmarks.processes import cpu_s, memory_kb
+from benchmarks.stage import APP, FIRST_INDEX, STEP, Stage, open_stage, run_id
 from initializer.model.events import Event, Failed, Log, Progressed, Reason, Started, StepFailed, StepStarted
 from initializer.model.progress import Status, fold
 from initializer.model.summary import summarise
