@@ -33,6 +33,8 @@ class Forge(Protocol):
     """Where repositories are made. Every method may be called again after a crash and converges."""
 
     name: str
+    receive_pack: str
+    """The command that a push starts at the remote, where that is a path; others do not look at it."""
 
     async def create_repository(self, project: Project) -> bool:
         """Make the project's empty repository with its mark and default branch `main`.

@@ -8,7 +8,17 @@ from typing import Self
 
 from initializer.processes import CommandFailed, RunCommand
 
-__all__ = ["BRANCH", "EMAIL", "GIT_ENVIRONMENT", "IDENTITY", "MINIMUM_GIT", "Commit", "Git", "PushRefused"]
+__all__ = [
+    "BRANCH",
+    "EMAIL",
+    "GIT_ENVIRONMENT",
+    "IDENTITY",
+    "MINIMUM_GIT",
+    "RECEIVE_PACK",
+    "Commit",
+    "Git",
+    "PushRefused",
+]
 
 MINIMUM_GIT = (2, 32)
 """The first git that obeys GIT_CONFIG_GLOBAL; an older one would act on the settings of the server's user."""
@@ -22,6 +32,8 @@ GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
 }
 """No setting of the machine or of its user, and no question that nobody would answer."""
+RECEIVE_PACK = "git-receive-pack"
+"""What git itself starts at the other side of a push."""
 _TIMEOUT_S = 60
 
 
@@ -42,11 +54,13 @@ class Git:
     """git in one folder. All of its settings are given here, none are read from the machine or its user.
 
     `at` is the date of every commit: with the same files and parent, a commit made twice has one hash.
+    `receive_pack` is the command that a push starts at the remote, where that is on this machine.
     """
 
     run: RunCommand
     folder: Path
     at: datetime
+    receive_pack: str = RECEIVE_PACK
 
     async def __call__(
         self,
@@ -138,6 +152,7 @@ class Git:
             await self(
                 "push",
                 "--atomic",
+                f"--receive-pack={self.receive_pack}",
                 f"--force-with-lease={BRANCH}:{old or ''}",
                 "origin",
                 f"{BRANCH}:{BRANCH}",

@@ -8,12 +8,15 @@ import asyncio
 import errno
 import re
 import secrets
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from initializer.forges import receive_pack
 from initializer.forges.forge import GITOPS_SLUG, ForgeError, RepositoryTaken
 from initializer.forges.git import Git
 from initializer.model.names import is_slug
@@ -67,6 +70,7 @@ class LocalForge:
     """`Forge` in `folder`, which is made where it is missing. `public_url` is where people reach this app."""
 
     name = "local"
+    receive_pack = shlex.join([sys.executable, "-I", "-S", receive_pack.__file__])
 
     def __init__(self, folder: Path, public_url: str) -> None:
         self._folder = folder.absolute()
@@ -106,8 +110,8 @@ class LocalForge:
         Only for a process that knows itself alone.
         """
         shutil.rmtree(self._folder / _UNFINISHED, ignore_errors=True)
-        for pattern in ("*.git/*.lock", "*.git/refs/**/*.lock"):
-            for lock in self._folder.glob(pattern):
+        for pattern in receive_pack.LOCK_PATTERNS:
+            for lock in self._folder.glob(f"*.git/{pattern}"):
                 lock.unlink(missing_ok=True)
 
     def remote(self, slug: str) -> str:

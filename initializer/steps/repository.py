@@ -23,7 +23,12 @@ STEP_TRAILER = "Initializer-Step"
 
 def git_of(context: StepContext) -> Git:
     """git in the step's work folder; its commits are dated to the project's creation."""
-    return Git(context.run_command, context.work_folder, context.project.created_at)
+    return Git(
+        context.run_command,
+        context.work_folder,
+        context.project.created_at,
+        receive_pack=context.forge.receive_pack,
+    )
 
 
 def trailers(project: Project, step: str) -> dict[str, str]:

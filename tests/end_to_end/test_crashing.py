@@ -4,13 +4,13 @@ import random
 import signal
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from harness.browser import Visitors, mark, state_at_the_end, was_reloaded
 from harness.checkout import commits_of, git
+from harness.children import children_in
 from harness.gate import Gate
 from harness.server import ServerProcess, StartServer
 from harness.waiting import wait_for
@@ -79,18 +79,6 @@ def check_row(server: ServerProcess, project: str) -> None:
     resources = [(it["kind"], it["name"]) for it in row["initialization_summary"]["resources"]]
     assert len(resources) == len(set(resources))
     assert row["initialization_summary"]["events"] == len(server.events(project)) - 1
-
-
-def children_in(folder: Path) -> list[int]:
-    """The processes that work in the folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink().is_relative_to(folder):
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
 
 
 @pytest.mark.parametrize("step", STEPS)
