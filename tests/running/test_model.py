@@ -7,14 +7,14 @@ design allows. Design 4.2, 4.3 and 5 say what has to hold all the same; it is lo
 import os
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import pytest
 import structlog
@@ -29,23 +29,38 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from virtual_processes import LEASE_S, Browser, Process, World
+from virtual_servers import Way
 
-from initializer.model.events import Reason, attempt_of, decode_event, index_of, is_final
+from initializer import control
+from initializer.access import Action
+from initializer.journal import redis as journal
+from initializer.model.events import EventId, Reason, attempt_of, decode_event, index_of, is_final
 from initializer.model.progress import Status, StepStatus
 from initializer.running import attempt, context, ending, failure, lease, recovery
 from web import hub
 
 pytestmark = pytest.mark.timeout(0)  # a soak lasts as long as it is told to
-HISTORIES = int(os.environ.get("HISTORIES", "150"))
-"""How many histories are told: some 25 ms of CPU each."""
+HISTORIES = int(os.environ.get("HISTORIES", "2000"))
+"""How many histories are told: some 30 ms of CPU each."""
 TOLD_TWICE = 25
 """How many histories are told again, to see that they go the same way."""
 AGAIN = "again"
+T = TypeVar("T")
 WHICH = st.integers(0, 5)
-SECONDS = st.sampled_from([0.01, 0.1, 0.5, 1, LEASE_S, 2 * LEASE_S, 3 * LEASE_S])
+SOON_S = (0, 0.01, 0.05, 0.3, 1, 2)
+QUEUE_WAITS_S = 9
+"""How long the queue still stands when all is well."""
+READ_EVENTS = 20
+"""How many events are read at once, so that losses come between two readings."""
+SEEN_S = 10
+"""Within what time everybody who watches sees the end."""
+LEVEL_S = 6
+"""How soon whoever is connected is shown what there is, and that a run waits."""
+SECONDS = st.sampled_from([0.1, 0.5, 1, LEASE_S, 2 * LEASE_S])
+LONG_S = st.sampled_from([0.5, LEASE_S, 2 * LEASE_S, 4 * LEASE_S])
+LOST = st.sampled_from([0, 1, 2, 3, 5, 1000])
 FATES = st.lists(st.sampled_from(["answer lost", "never arrives", "arrives"]), min_size=1, max_size=3)
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
-ENDED_SHORT = (Status.FAILED, Status.CANCELLED)
 
 
 class VirtualDatetime(datetime):
@@ -69,8 +84,9 @@ def virtual_time() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (attempt, lease, recovery, hub):
             patch.setattr(module, "time", _clock)
-        for module in (attempt, ending, failure, context):
+        for module in (attempt, ending, failure, context, control):
             patch.setattr(module, "datetime", VirtualDatetime)
+        patch.setattr(journal, "READ_EVENTS", READ_EVENTS)
         yield
     structlog.configure(**before)
 
@@ -86,17 +102,27 @@ def told_in_virtual_time() -> Iterator[None]:
 class Runs(RuleBasedStateMachine):
     trace: ClassVar[Callable[..., object] | None] = None
 
-    @initialize(seed=st.integers(0, 2**16), is_delivered=st.booleans())
-    def begin(self, seed: int, is_delivered: bool) -> None:
-        self.world = World(seed)
+    @initialize(seed=st.integers(0, 2**16), has_queue=st.booleans(), has_arrived=st.booleans())
+    def begin(self, seed: int, has_queue: bool, has_arrived: bool) -> None:
+        """A row is there; its run is submitted, unless its process died over that."""
+        self.world = World(seed, has_queue=has_queue)
         self.world.timeline.trace = self.trace
         _clock.monotonic = lambda: self.world.timeline.now
         self.world.run(0)
-        if is_delivered:
-            self.the_queue_delivers(0)
+        if has_arrived:
+            process = self.world.processes[0]
+            process.do(process.engine.submit(self.world.table.row, reason=Reason.CREATED))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Faults come at any time."""
+        self.world.run(self.world.random.choice(SOON_S))
 
     def process(self, which: int) -> Process:
-        return self.world.processes[which % 2]
+        return _one_of(which, self.world.processes)
+
+    def serving(self, which: int) -> Process:
+        return _one_of(which, [it for it in self.world.processes if it.is_serving])
 
     def browser(self, which: int) -> Browser:
         return self.world.browsers[which % 3]
@@ -105,96 +131,124 @@ class Runs(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.world.run(seconds)
 
+    # The queue
+
+    @precondition(lambda self: self.world.next_job is not None and self.world.is_serving)
     @rule(which=WHICH)
-    def the_queue_delivers(self, which: int) -> None:
-        """The one job of the run, as often as it likes."""
-        injected["a job delivered"] += 1
-        process = self.process(which)
-        if process.is_serving:
-            process.do(process.deliver(0))
-        self.world.run(0)
+    def the_queue_delivers_twice(self, which: int) -> None:
+        """A job that waits, or the last one once more, whatever has become of it."""
+        for process in (self.serving(which), self.serving(which + 1)):
+            injected["a job delivered twice"] += 1
+            process.do(process.take(self.world.next_job))
+        self.go_on()
+
+    @precondition(lambda self: self.world.queue is not None)
+    @rule(seconds=SECONDS)
+    def the_queue_stands_still(self, seconds: float) -> None:
+        injected["queue stood still"] += 1
+        self.world.suffer(self.world.queue, "is_still", True, seconds)
+        self.go_on()
 
     # Processes
 
-    @rule(which=WHICH)
-    def a_process_stalls(self, which: int) -> None:
+    @precondition(lambda self: not all(it.is_stalled for it in self.world.processes))
+    @rule(which=WHICH, seconds=LONG_S)
+    def a_process_stalls(self, which: int, seconds: float) -> None:
         injected["process stalled"] += 1
-        self.process(which).is_stalled = True
-
-    @rule(which=WHICH)
-    def a_process_wakes_up(self, which: int) -> None:
-        self.process(which).is_stalled = False
-        self.world.run(0)
-
-    @rule(which=WHICH, seconds=st.sampled_from([LEASE_S, 3 * LEASE_S, 4 * LEASE_S]))
-    def a_process_sleeps(self, which: int, seconds: float) -> None:
-        injected["process stalled"] += 1
-        self.process(which).is_stalled = True
-        self.world.run(seconds)
-        self.a_process_wakes_up(which)
+        awake = [it for it in self.world.processes if not it.is_stalled]
+        self.world.suffer(_one_of(which, awake), "is_stalled", True, seconds)
+        self.go_on()
 
     @rule(which=WHICH)
     def a_process_is_killed(self, which: int) -> None:
         injected["process killed"] += 1
         self.world.replace(self.process(which))
+        self.go_on()
 
+    @precondition(lambda self: self.world.is_serving)
     @rule(which=WHICH)
     def a_process_is_asked_to_end(self, which: int) -> None:
         injected["process asked to end"] += 1
-        self.process(which).leave()
-        self.world.run(0.1)
+        self.serving(which).leave()
+        self.go_on()
 
     # Servers and networks
 
-    @rule(is_frozen=st.booleans())
-    def redis_goes_away(self, is_frozen: bool) -> None:
-        injected["Redis frozen" if is_frozen else "Redis killed"] += 1
-        if is_frozen:
-            self.world.redis.freeze()
-        else:
-            self.world.redis.stop()
-        self.world.run(0)
+    @precondition(lambda self: self.world.redis.is_up and not self.world.redis.is_frozen)
+    @rule(seconds=SECONDS)
+    def redis_freezes(self, seconds: float) -> None:
+        injected["Redis frozen"] += 1
+        self.world.suffer(self.world.redis, "is_frozen", True, seconds)
+        self.go_on()
 
-    @rule(what=st.sampled_from(["all", "less", "nothing"]))
-    def redis_comes_back(self, what: str) -> None:
+    @precondition(lambda self: self.world.redis.is_up)
+    @rule(seconds=SECONDS, lost=LOST)
+    def redis_is_killed(self, seconds: float, lost: int) -> None:
+        injected["Redis killed"] += 1
+        self.world.redis.stop()
+        self.world.timeline.after(seconds, partial(self.start_redis, lost))
+        self.go_on()
+
+    @precondition(lambda self: self.world.redis.is_up and self.world.redis.entries)
+    @rule(lost=LOST)
+    def redis_starts_anew(self, lost: int) -> None:
+        self.world.redis.stop()
+        self.start_redis(lost)
+        self.go_on()
+
+    def start_redis(self, lost: int) -> None:
+        """What is lost once a run is over stays lost: nobody holds it any more."""
         redis = self.world.redis
-        redis.thaw()
-        if not redis.is_up:
-            what = what if self.world.table.final_at is None else "all"
-            injected[f"Redis back with {what}"] += 1
-            redis.start(with_what=what)
-        self.world.run(0)
+        if redis.is_up:
+            return
+        entries = len(redis.entries)
+        lost = min(lost, entries) if self.world.table.final_at is None else 0
+        injected[f"Redis back with {'all' if not lost else 'nothing' if lost == entries else 'less'}"] += 1
+        if self.world.queue is not None and lost:
+            self.world.queue.jobs.clear()
+        redis.start(lost=lost)
 
-    @rule()
-    def redis_is_backed_up(self) -> None:
-        self.world.redis.back_up()
+    @precondition(lambda self: self.world.table.is_up)
+    @rule(seconds=SECONDS)
+    def the_database_goes_away(self, seconds: float) -> None:
+        injected["database away"] += 1
+        self.world.suffer(self.world.table, "is_up", False, seconds)
+        self.go_on()
 
-    @rule(is_up=st.booleans())
-    def the_database_goes_or_comes_back(self, is_up: bool) -> None:
-        injected["database away"] += self.world.table.is_up and not is_up
-        self.world.table.is_up = is_up
+    @rule(which=WHICH, kind=st.sampled_from(["append", "lease", "reading"]), fates=FATES)
+    def the_way_to_redis_loses_what_comes_next(self, which: int, kind: str, fates: list[str]) -> None:
+        self.lose_next(self.process(which).to_redis, kind, fates)
 
-    @rule(which=WHICH, fates=FATES, is_redis=st.booleans(), delay_s=st.sampled_from([0, 0, 0.05, 1, 4]))
-    def a_network_is_bad(self, which: int, fates: list[str], is_redis: bool, delay_s: float) -> None:
+    @rule(which=WHICH, kind=st.sampled_from(["writing", "reading"]), fates=FATES)
+    def the_way_to_the_row_loses_what_comes_next(self, which: int, kind: str, fates: list[str]) -> None:
+        self.lose_next(self.process(which).to_row, kind, fates)
+
+    def lose_next(self, way: Way, kind: str, fates: list[str]) -> None:
+        way.fates[kind].extend(fates)
+        injected.update(f"{kind}: {fate}" for fate in fates if fate != "arrives")
+        self.go_on()
+
+    @rule(which=WHICH, is_redis=st.booleans(), delay_s=st.sampled_from([0.05, 1, 4]), seconds=SECONDS)
+    def a_network_is_slow(self, which: int, is_redis: bool, delay_s: float, seconds: float) -> None:
+        injected["slow network"] += 1
         process = self.process(which)
-        way = process.to_redis if is_redis else process.to_row
-        way.fates.extend(fates)
-        injected["slow network"] += delay_s > 0
-        injected.update(f"request: {fate}" for fate in fates if fate != "arrives")
-        way.delay_s = delay_s
+        self.world.suffer(
+            process.to_redis if is_redis else process.to_row, "delay_s", delay_s, seconds, healthy=0.0
+        )
+        self.go_on()
 
-    @rule(which=WHICH, seconds=SECONDS)
+    @rule(which=WHICH, seconds=LONG_S)
     def a_process_is_cut_off_from_redis(self, which: int, seconds: float) -> None:
         injected["process cut off from Redis"] += 1
-        way = self.process(which).to_redis
-        way.is_interrupted = True
-        self.world.run(seconds)
-        way.is_interrupted = False
+        self.world.suffer(self.process(which).to_redis, "is_interrupted", True, seconds)
+        self.go_on()
 
+    @precondition(lambda self: self.world.redis.is_up)
     @rule(count=st.integers(1, 5))
     def published_events_get_lost(self, count: int) -> None:
         injected["published event lost"] += count
         self.world.redis.lost_messages += count
+        self.go_on()
 
     # People
 
@@ -202,32 +256,30 @@ class Runs(RuleBasedStateMachine):
     def a_browser_is_slow(self, which: int, pause_s: float) -> None:
         self.browser(which).pause_s = pause_s
 
+    @precondition(lambda self: any(it.end is None for it in self.world.browsers))
     @rule(which=WHICH)
     def a_browser_connects_anew(self, which: int) -> None:
-        browser = self.browser(which)
-        if browser.end is None:
-            browser.connect()
+        _one_of(which, [it for it in self.world.browsers if it.end is None]).connect()
 
     @rule(which=WHICH)
     def a_page_is_loaded_anew(self, which: int) -> None:
         self.browser(which).load()
 
-    @precondition(lambda self: self.world.table.row.status is Status.INITIALIZING)
-    @rule()
-    def somebody_cancels(self) -> None:
-        if self.world.table.row.cancel_requested_at is None:
-            self.world.table.change(cancel_requested_at=VirtualDatetime.now())
+    @precondition(lambda self: self.world.is_serving and self.world.table.is_to_be_cancelled)
+    @rule(which=WHICH)
+    def somebody_cancels(self, which: int) -> None:
+        process = self.serving(which)
+        process.do(process.cancel(self.world.table.row))
+        self.go_on()
 
-    @precondition(lambda self: self.world.table.row.status in ENDED_SHORT)
-    @rule(which=WHICH, reason=st.sampled_from([Reason.RETRY, Reason.RESTART]), is_pressed_twice=st.booleans())
-    def somebody_tries_again(self, which: int, reason: Reason, is_pressed_twice: bool) -> None:
-        seen = self.world.table.row.attempt
-        for process in (self.process(which), self.process(which + 1))[: 1 + is_pressed_twice]:
-            if process.is_serving:
-                process.do(process.begin_again(reason, seen))
-        self.world.run(0)
-        for browser in self.world.browsers:
-            browser.load()
+    @precondition(lambda self: self.world.is_serving and self.world.table.is_short)
+    @rule(which=WHICH, action=st.sampled_from([Action.RETRY, Action.RESTART]), is_pressed_twice=st.booleans())
+    def somebody_tries_again(self, which: int, action: Action, is_pressed_twice: bool) -> None:
+        seen = self.world.table.row
+        for process in (self.serving(which), self.serving(which + 1))[: 1 + is_pressed_twice]:
+            process.do(process.begin_again(seen, action))
+        self.world.look_again()
+        self.go_on()
 
     # What holds at any time. Folds and final rows are checked where they come about.
 
@@ -258,29 +310,31 @@ class Runs(RuleBasedStateMachine):
 
     def calm_down(self) -> None:
         world = self.world
-        world.redis.thaw()
-        if not world.redis.is_up:
-            world.redis.start(with_what="all")
-        world.table.is_up = True
-        for process in world.processes:
-            process.is_stalled = False
-            for way in (process.to_redis, process.to_row):
-                way.fates.clear()
-                way.delay_s = 0
-            if not process.is_serving:
-                world.run(0)
+        world.is_calm = True
+        world.heal()
+        self.start_redis(0)
         for process in [it for it in world.processes if not it.is_serving]:
             world.replace(process)
         for browser in world.browsers:
             browser.pause_s = 0
         world.run(1)  # who was stalled still does what it was asked for
+        if world.queue is not None:
+            world.suffer(world.queue, "is_still", True, QUEUE_WAITS_S)
+        if world.table.is_short:
+            world.try_again()
+            world.run(1)
         self.was_final = world.table.final_at is not None
+        calm = Calm(world)
         for _ in range(200):  # the steps themselves take up to 80 s
             if world.table.final_at is not None:
                 break
             world.run(1)
+            calm.look()
         assert world.table.final_at is not None, "the run never ends"
-        world.run(10)
+        for _ in range(SEEN_S):
+            world.run(1)
+            if all(it.end is not None for it in world.browsers):
+                break
 
     def check_the_end(self) -> None:
         row, entries = self.world.table.row, self.world.redis.entries
@@ -298,6 +352,34 @@ class Runs(RuleBasedStateMachine):
         assert row.summary.events == len(entries) - 1
         begun = {it.spec.name: it.status for it in whole.steps if it.status is not StepStatus.PENDING}
         assert begun.items() <= {it.step: it.status for it in row.summary.steps}.items()
+
+
+class Calm:
+    """A time without faults: whoever is connected all along is soon shown what there is."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._looks: deque[tuple[EventId, bool, Status, list[int]]] = deque(maxlen=LEVEL_S + 1)
+
+    def look(self) -> None:
+        """Look, once a second. What an owner has said is published again with its next sign of life."""
+        redis, row = self._world.redis, self._world.table.row
+        connections = [it.connection if it.process else 0 for it in self._world.browsers]
+        self._looks.append((redis.tail, redis.held() is not None, row.status, connections))
+        if len(self._looks) <= LEVEL_S:
+            return
+        tail = self._looks[0][0]
+        is_owned = all(it[1] for it in self._looks)
+        is_waiting = all(it[2] is Status.PENDING for it in self._looks)
+        for number, browser in enumerate(self._world.browsers):
+            if len({it[3][number] for it in self._looks}) > 1 or not connections[number]:
+                continue
+            assert not is_owned or not tail or browser.shown.holds(tail), "a page stays behind"
+            assert not is_waiting or browser.shown.is_waiting, "a page does not show that the run waits"
+
+
+def _one_of(which: int, things: list[T]) -> T:
+    return things[which % len(things)]
 
 
 TestRuns = Runs.TestCase

@@ -3,12 +3,14 @@
 import asyncio
 import os
 import random
-from collections.abc import Callable, Coroutine
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import Any, cast
 
+from virtual_queue import Job, Queue, QueueEngine, QueueWorker
 from virtual_servers import (
     RUN,
     Redis,
@@ -23,44 +25,53 @@ from virtual_servers import (
     row_fault,
 )
 
+from initializer.access import Action
 from initializer.background import in_background
-from initializer.engines.inline import InlineEngine, open_inline_engine
+from initializer.control import Control, NotPossible
+from initializer.engines.engine import Engine
+from initializer.engines.inline import open_inline_engine
 from initializer.journal.redis import RedisJournal
-from initializer.model.events import EventId, Reason
+from initializer.model.events import EventId
 from initializer.model.progress import Progress, awaiting
 from initializer.parts.servers import leave
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow
-from initializer.running.lease import open_leases
+from initializer.running.lease import Leases, open_leases
+from initializer.running.queued import QueuedRuns, end_cancelled, submit_again
 from initializer.running.recovery import Recovery
 from initializer.running.runner import Runner
 from initializer.steps.step import Outputs, Step, StepContext, StepError
 from model.runs import PIPELINE
-from web.hub import HEARTBEAT, Hub, WatchBroken, open_hub
+from web.hub import AHEAD_LIMIT_S, HEARTBEAT, Hub, WatchBroken, open_hub
 from web.room import RunView
 
 __all__ = ["LEASE_S", "Browser", "Process", "World"]
 
 LEASE_S = 3.0
 GRACE_S = 1.0
-COME_BACK_S = 0.5
-_ITERATIONS = 10_000  # of one process at one instant; more is a loop without an end
+GO_ROUND_S = 0.5
+TRIED_AGAIN = 0.2
+"""How likely it is at each round that somebody tries a run again that ended short."""
 
 
 class World:
     """Servers, processes and browsers, and the time that passes for all of them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, has_queue: bool) -> None:
         self.timeline = Timeline()
         self.redis = Redis(self.timeline)
-        self.table = Row(self.timeline)
+        self.table = Row(self.timeline, is_owned=not has_queue)
+        self.queue = Queue(self.timeline, self.redis) if has_queue else None
         self.random = random.Random(seed)
         self.started = 0
+        self.is_calm = False
+        self._faults: dict[tuple[Any, str], tuple[int, object]] = {}
+        self._numbers = count(1)
         self.violations: list[str] = []
         self.frames: dict[str, tuple[EventId, Progress] | ProjectRow] = {}
         self.processes = [Process(self), Process(self)]
         self.browsers = [Browser(self, number) for number in range(3)]
-        self._come_back()
+        self._go_round()
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
@@ -79,6 +90,52 @@ class World:
                 self.timeline.now = until
                 return
             self.timeline.now = max(following, self.timeline.now)
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether any process takes somebody in."""
+        return any(it.is_serving for it in self.processes)
+
+    @property
+    def next_job(self) -> Job | None:
+        """What the queue delivers next."""
+        return self.queue.next_job() if self.queue else None
+
+    def suffer(
+        self, thing: object, name: str, value: object, seconds: float, *, healthy: object = None
+    ) -> None:
+        """Have something of a thing be out of order for a time."""
+        fault, number = (thing, name), next(self._numbers)
+        setattr(thing, name, value)
+        self._faults[fault] = number, not value if healthy is None else healthy
+        self.timeline.after(seconds, lambda: self._heal(fault, number))
+
+    def heal(self) -> None:
+        """No more faults: also none of those that are still to strike."""
+        for fault, (number, _) in list(self._faults.items()):
+            self._heal(fault, number)
+        for process in self.processes:
+            process.to_redis.fates.clear()
+            process.to_row.fates.clear()
+        self.redis.lost_messages = 0
+
+    def _heal(self, fault: tuple[Any, str], number: int) -> None:
+        """Unless the same fault has come once more, and lasts."""
+        latest, healthy = self._faults.get(fault, (0, None))
+        if latest == number:
+            del self._faults[fault]
+            setattr(*fault, healthy)
+
+    def try_again(self) -> None:
+        """Somebody asks some process for another try of a run that ended short."""
+        row, action = self.table.row, self.random.choice((Action.RETRY, Action.RESTART))
+        self._chosen(lambda process: process.begin_again(row, action))
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Everybody loads the page anew, as whoever asks for another try does."""
+        for browser in self.browsers:
+            browser.load()
 
     def replace(self, process: "Process") -> None:
         """Kill a process; another one starts in its place."""
@@ -119,11 +176,24 @@ class World:
         self.frames[name] = shown
         return name
 
-    def _come_back(self) -> None:
+    def _go_round(self) -> None:
+        """What comes about by itself: pages connect, processes start, jobs are delivered, people retry."""
         for browser in self.browsers:
             if browser.process is None and browser.end is None:
                 browser.connect()
-        self.timeline.after(COME_BACK_S, self._come_back)
+        for process in [it for it in self.processes if it.has_ended]:
+            self.replace(process)
+        if self.queue is not None and not self.queue.is_still:
+            for job in [it for it in self.queue.jobs.values() if it.is_waiting]:
+                self._chosen(lambda process, job=job: process.take(job))
+        if not self.is_calm and self.table.is_short and self.random.random() < TRIED_AGAIN:
+            self.try_again()
+        self.timeline.after(GO_ROUND_S, self._go_round)
+
+    def _chosen(self, ask: "Callable[[Process], Coroutine[Any, Any, None]]") -> None:
+        process = self.random.choice(self.processes)
+        if process.is_serving:
+            process.do(ask(process))
 
 
 class NoFolder:
@@ -146,7 +216,8 @@ class Process:
     """A process of the app on servers: what `parts/servers.py` and `hub.py` put together."""
 
     hub: Hub
-    engine: InlineEngine
+    engine: Engine
+    _worker: QueueWorker
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -169,17 +240,17 @@ class Process:
         """Begin something in this process."""
         return self.loop.create_task(what)
 
+    @property
+    def has_ended(self) -> bool:
+        return self._main.done()
+
     def go_on(self) -> bool:
         """Do what can be done now; whether there was something."""
-        for turned in range(_ITERATIONS):
-            following = self.loop.next_at()
-            if following is None or following > self.loop.time():
-                return turned > 0
-            self.loop.turn()
-            assert not self._errors, self._errors
-            if self._main.done():
-                self._main.result()
-        raise AssertionError(f"{self.name} never waits")
+        is_something = self.loop.go_on()
+        assert not self._errors, self._errors
+        if is_something and self._main.done():
+            self._main.result()
+        return is_something
 
     def kill(self) -> None:
         """Kill -9: nothing that it still does reaches anybody."""
@@ -188,13 +259,15 @@ class Process:
             self.world.redis.subscriptions.remove(self._subscription)
         for browser in self.world.browsers:
             browser.lose(self)
-        for task in self.loop.tasks():
+        tasks = self.loop.tasks()
+        for task in tasks:
             task.cancel()
-        while self.loop.tasks():
+        while tasks:
+            self.loop.go_on()
+            tasks = [task for task in tasks if not task.done()] or self.loop.tasks()
             following = self.loop.next_at()
-            assert following is not None, "a task of a dead process never ends"
-            self.loop.ahead_s += max(0.0, following - self.loop.time())
-            self.loop.turn()
+            assert following is not None or not tasks, "a task of a dead process never ends"
+            self.loop.ahead_s += max(0.0, (following or 0) - self.loop.time())
         self.loop.close()
 
     def leave(self) -> None:
@@ -202,21 +275,22 @@ class Process:
         self.is_serving = False
         self._leaving.set()
 
-    async def deliver(self, seen_attempt: int) -> None:
-        """The queue hands the run to this process: the row decides, as for everyone else."""
-        with suppress(DatabaseUnavailable):
-            row = await self.projects.claim(RUN, seen_attempt=seen_attempt)
-            if row is not None:
-                await self.engine.submit(row, reason=Reason.CREATED)
+    async def take(self, job: Job) -> None:
+        """The queue hands a job to this process."""
+        await self._worker.take(job, lock_s=LEASE_S)
 
-    async def begin_again(self, reason: Reason, seen_attempt: int) -> None:
-        """Somebody asks this process for another try."""
-        with suppress(DatabaseUnavailable):
-            row = await self.projects.begin_again(RUN, seen_attempt=seen_attempt, reason=reason)
-            if row is not None:
-                await self.engine.submit(row, reason=reason)
+    async def begin_again(self, row: ProjectRow, action: Action) -> None:
+        """Somebody who has seen the end of this row asks this process for another try."""
+        with suppress(NotPossible, DatabaseUnavailable):
+            await Control(self.projects, self.engine).begin_again(row, action, seen_attempt=row.attempt)
+
+    async def cancel(self, row: ProjectRow) -> None:
+        """Somebody asks this process to end the run."""
+        with suppress(NotPossible, DatabaseUnavailable):
+            await Control(self.projects, self.engine).cancel(row)
 
     async def _serve(self) -> None:
+        """As `parts/servers.py` and `parts/queue.py` put it together."""
         client = cast(
             Any,
             RedisClient(
@@ -237,23 +311,66 @@ class Process:
                 keep_journal_for=timedelta(days=7),
                 leases=leases,
             )
-            async with open_inline_engine(
-                runner.run, max_concurrent_runs=2, on_submit=leases.hold
-            ) as self.engine:
+            open_engine = self._performing_itself if self.world.queue is None else self._with_workers
+            async with (
+                open_engine(runner, journal, leases) as self.engine,
+                open_hub(
+                    journal=journal,
+                    projects=self.projects,
+                    engine=self.engine,
+                    rendering=cast(Any, self.world),
+                ) as self.hub,
+            ):
+                self.is_serving = not self._leaving.is_set()
+                await self._leaving.wait()
+
+    @asynccontextmanager
+    async def _performing_itself(
+        self, runner: Runner, _journal: RedisJournal, leases: Leases
+    ) -> AsyncIterator[Engine]:
+        async with open_inline_engine(runner.run, max_concurrent_runs=2, on_submit=leases.hold) as engine:
+            try:
+                async with in_background(Recovery(self.projects, engine, leases, lease_s=LEASE_S).keep()):
+                    yield engine
+            finally:
+                await leave(runner, engine, leases, grace_s=GRACE_S)
+
+    @asynccontextmanager
+    async def _with_workers(
+        self, runner: Runner, journal: RedisJournal, leases: Leases
+    ) -> AsyncIterator[Engine]:
+        assert self.world.queue is not None
+        engine = QueueEngine(self.world.queue, self.to_redis)
+        end = partial(end_cancelled, runner.run, engine)
+        async with open_inline_engine(end, max_concurrent_runs=1, on_submit=leases.hold) as ending:
+            recovery = Recovery(
+                self.projects,
+                ending,
+                leases,
+                lease_s=LEASE_S,
+                take_up=partial(submit_again, self.projects, engine),
+                cancel=engine.cancel,
+            )
+            queued = QueuedRuns(
+                projects=self.projects,
+                journal=journal,
+                leases=leases,
+                recovery=recovery,
+                engine=engine,
+                run=runner.run,
+                lease_s=LEASE_S,
+            )
+            self._worker = QueueWorker(self.world.queue, queued.perform, self.to_redis)
+            async with in_background(recovery.keep()):
                 try:
-                    async with (
-                        in_background(Recovery(self.projects, self.engine, leases, lease_s=LEASE_S).keep()),
-                        open_hub(
-                            journal=journal,
-                            projects=self.projects,
-                            engine=self.engine,
-                            rendering=cast(Any, self.world),
-                        ) as self.hub,
-                    ):
-                        self.is_serving = not self._leaving.is_set()
-                        await self._leaving.wait()
+                    yield engine
                 finally:
-                    await leave(runner, self.engine, leases, grace_s=GRACE_S)
+                    self._worker.is_leaving = True
+                    runner.leave()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(GRACE_S):
+                            await self._worker.until_idle()
+                    await self._worker.close()
 
 
 class Browser:
@@ -263,7 +380,7 @@ class Browser:
         self.pause_s = 0.0  # between frames
         self.process: Process | None = None
         self.has_outlet = number > 0
-        self._world, self._tries = world, number
+        self._world, self.connection = world, number
         self.load()
 
     def load(self) -> None:
@@ -273,12 +390,13 @@ class Browser:
         self.process = None
 
     def connect(self) -> None:
-        self._tries += 1
+        self.connection += 1
+        self._connected_at = self._world.timeline.now
         self.process = None
-        process = self._world.processes[self._tries % len(self._world.processes)]
+        process = self._world.processes[self.connection % len(self._world.processes)]
         if process.is_serving:
             self.process = process
-            process.do(self._watch(process, self._tries))
+            process.do(self._watch(process, self.connection))
 
     def lose(self, process: Process) -> None:
         """The process is gone."""
@@ -305,14 +423,14 @@ class Browser:
         except (WatchBroken, DatabaseUnavailable):
             pass
         finally:
-            if self._tries == connection:
+            if self.connection == connection:
                 self.process = None
 
     def _take(self, name: str, connection: int) -> None:
         frame = self._world.frames[name]
         if self._world.timeline.trace is not None:
             self._world.timeline.trace(self._world.timeline.now, "browser", connection, name)
-        if connection != self._tries or self.process is None:
+        if connection != self.connection or self.process is None:
             return  # it has connected elsewhere since
         if isinstance(frame, ProjectRow):
             assert frame.status.is_final
@@ -321,6 +439,11 @@ class Browser:
         after, progress = frame
         self._world.demand(after in ("", self.shown.tail), "a frame does not fit what the page shows")
         self._world.demand(self._is_fold(progress), "a frame is no fold")
+        has_waited = self._world.timeline.now - self._connected_at >= AHEAD_LIMIT_S
+        self._world.demand(
+            has_waited or not (self.shown.tail and progress.lacks(self.shown.tail)),
+            "a page sees a run go back",
+        )
         self.shown = progress
 
     def _is_fold(self, progress: Progress) -> bool:
@@ -329,7 +452,7 @@ class Browser:
             return True
         folds = self._world.redis.folds[progress.tail]
         if progress.is_waiting and progress.reason is not None:
-            return any(progress == awaiting(it, progress.reason) for it in folds if it.status.is_final)
+            return any(progress == awaiting(it, progress.reason) for it in folds)
         return progress in folds
 
 
@@ -370,14 +493,14 @@ def step_of(world: World, step_name: str) -> Step:
         async def run(self, context: StepContext) -> Outputs | None:
             attempt = cast(Any, context)._attempt.attempt
             world.check_owned(attempt)
-            for percent in range(world.random.randrange(4)):
+            for percent in range(world.random.randrange(1, 6)):
                 context.log(f"{step_name} in attempt {attempt}")
-                context.progress(percent * 30)
-                await asyncio.sleep(world.random.choice((0, 0.01, 0.2, 2, 9)))
+                context.progress(percent * 20)
+                await asyncio.sleep(world.random.choice((0.01, 0.05, 0.3, 1, 4)))
             await context.before_change()
             world.check_owned(attempt)
             await asyncio.sleep(world.random.choice((0, 0.2)))
-            if world.random.random() < 0.1:
+            if world.random.random() < (0.1 if world.is_calm else 0.35):
                 raise StepError("it does not work")
             return {step_name: attempt}
 

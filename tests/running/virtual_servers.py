@@ -36,7 +36,10 @@ __all__ = [
 ]
 
 RUN = "a1"
+_ITERATIONS = 10_000  # of one process at one instant; more is a loop without an end
 T = TypeVar("T")
+Lease = tuple[bytes, float]
+"""Its value, and when it runs out."""
 
 
 class Timeline:
@@ -78,7 +81,7 @@ class VirtualTask(asyncio.Task[T]):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """The event loop of one process. It moves when it is told to, by one iteration, and waits for no file.
+    """The event loop of one process. It moves when it is told to, and waits for no file.
 
     It closes no generator that somebody forgot: thrown away while it waits, such a one is an error.
     """
@@ -99,23 +102,27 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Those that have not ended, in order of their beginning."""
         return sorted(asyncio.all_tasks(self), key=lambda task: task.place)
 
-    def turn(self) -> None:
-        """One iteration."""
+    def go_on(self) -> bool:
+        """Do what can be done at this time; whether there was something."""
         ready, scheduled, now = self._ready, self._scheduled, self.time()
-        while scheduled and (scheduled[0]._cancelled or scheduled[0]._when <= now):
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False
-            ready.append(handle)
         asyncio._set_running_loop(self)
         try:
-            for _ in range(len(ready)):
-                handle = ready.popleft()
-                if not handle._cancelled:
-                    if self.timeline.trace is not None:
-                        self.timeline.trace(now, self._name, _described(handle._callback))
-                    handle._run()
+            for turned in range(_ITERATIONS):
+                while scheduled and (scheduled[0]._cancelled or scheduled[0]._when <= now):
+                    handle = heapq.heappop(scheduled)
+                    handle._scheduled = False
+                    ready.append(handle)
+                if not ready:
+                    return turned > 0
+                for _ in range(len(ready)):
+                    handle = ready.popleft()
+                    if not handle._cancelled:
+                        if self.timeline.trace is not None:
+                            self.timeline.trace(now, self._name, _described(handle._callback))
+                        handle._run()
         finally:
             asyncio._set_running_loop(None)
+        raise AssertionError(f"{self._name} never waits")
 
     def next_at(self) -> float | None:
         """When it has something to do; None for never."""
@@ -141,8 +148,20 @@ class Server:
 
     def __init__(self) -> None:
         self.is_up = True
-        self.is_frozen = False
+        self._is_frozen = False
         self._waiting: list[Callable[[], object]] = []
+
+    @property
+    def is_frozen(self) -> bool:
+        return self._is_frozen
+
+    @is_frozen.setter
+    def is_frozen(self, is_frozen: bool) -> None:
+        self._is_frozen = is_frozen
+        if not is_frozen:
+            waiting, self._waiting = self._waiting, []
+            for serve in waiting:
+                serve()
 
     def take(self, serve: Callable[[], object]) -> None:
         if self.is_frozen:
@@ -150,34 +169,33 @@ class Server:
         else:
             serve()
 
-    def freeze(self) -> None:
-        self.is_frozen = True
-
-    def thaw(self) -> None:
-        self.is_frozen = False
-        waiting, self._waiting = self._waiting, []
-        for serve in waiting:
-            serve()
-
 
 class Way:
-    """From one process to one server. `fates` are those of the next requests; without one, all goes well."""
+    """From one process to one server. Without a fate, a request arrives and so does its answer."""
 
     def __init__(
         self, timeline: Timeline, loop: VirtualLoop, server: Server, fault: Callable[[], Exception]
     ) -> None:
         self.delay_s = 0.0
-        self.fates: deque[str] = deque()
+        self.fates: defaultdict[str, deque[str]] = defaultdict(deque)
+        """What becomes of the next requests of a kind."""
         self.is_interrupted = False
         self.is_cut = False  # for good: the process is dead
         self._timeline, self._loop, self._server, self._fault = timeline, loop, server, fault
 
-    async def ask(self, serve: Callable[[], T]) -> T:
+    @property
+    def is_through(self) -> bool:
+        """Whether a request would be answered at once."""
+        server = self._server
+        return server.is_up and not (server.is_frozen or self.is_interrupted or self.is_cut)
+
+    async def ask(self, serve: Callable[[], T], kind: str = "reading") -> T:
         """What the server answers; it may do what is asked for and its answer be an error all the same."""
         if self.is_cut:
             raise self._fault()
         answer: asyncio.Future[T] = self._loop.create_future()
-        fate = self.fates.popleft() if self.fates else "arrives"
+        fates = self.fates.get(kind)
+        fate = fates.popleft() if fates else "arrives"
         self._timeline.after(self.delay_s, lambda: self._arrive(serve, answer, fate))
         return await answer
 
@@ -210,17 +228,16 @@ class Redis(Server):
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__()
-        self.entries: list[tuple[str, bytes, Progress]] = []
-        """Id, event, and the progress up to it."""
+        self.entries: list[tuple[str, bytes, Progress, Lease | None]] = []
+        """Id, event, the progress up to it, and the lease at that time."""
         self.folds: dict[str, list[Progress]] = {}
         """What has ever been the fold of the stream up to an id: after a loss an id may come again."""
-        self.lease: tuple[bytes, float] | None = None
+        self.lease: Lease | None = None
         self.lost_at: float | None = None
         """When it came back with less than it had; None again once something was added."""
         self.lost_messages = 0
         self.subscriptions: list[Subscription] = []
         self.timeline = timeline
-        self._backup: Any = ([], None)
         self._scripts = {
             _APPEND: self._append,
             _TAKE: self._take,
@@ -232,22 +249,18 @@ class Redis(Server):
     def tail(self) -> str:
         return self.entries[-1][0] if self.entries else ""
 
-    def back_up(self) -> None:
-        self._backup = (list(self.entries), self.lease)
-
     def stop(self) -> None:
         """It dies, and cuts all connections."""
         self.is_up = False
-        self.thaw()  # what waited is lost
+        self.is_frozen = False  # what waited is lost
         for subscription in self.subscriptions:
             subscription.cut()
 
-    def start(self, *, with_what: str) -> None:
-        if with_what == "nothing":
-            self.entries, self.lease = [], None
-        elif with_what == "less":
-            self.entries, self.lease = list(self._backup[0]), self._backup[1]
-        if with_what != "all":
+    def start(self, *, lost: int = 0) -> None:
+        """It comes back, without the last entries, and with the lease of that time."""
+        if lost:
+            self.entries = self.entries[:-lost]
+            self.lease = self.entries[-1][3] if self.entries else None
             self.lost_at = self.timeline.now
         self.is_up = True
         for subscription in self.subscriptions:
@@ -268,7 +281,7 @@ class Redis(Server):
         progress = self.entries[-1][2] if self.entries else Progress.waiting(PIPELINE)
         for event_id, event in zip(ids_and_events[::2], ids_and_events[1::2], strict=True):
             progress = advance(progress, decode_event(event))  # raises where an index is missing
-            self.entries.append((event_id.decode(), event, progress))
+            self.entries.append((event_id.decode(), event, progress, self.lease))
             if self.timeline.trace is not None:
                 self.timeline.trace(self.timeline.now, "journal", event)
             self.folds.setdefault(self.tail, []).append(progress)
@@ -374,7 +387,7 @@ class RedisClient:
                 return None
             if script == _APPEND:
                 return await self._append(serve, str(args[0]), [str(it) for it in args[2::2]])
-            return await self._way.ask(serve)
+            return await self._way.ask(serve, "lease")
 
         return run
 
@@ -392,7 +405,7 @@ class RedisClient:
                     self._on_refill(attempt, lost_at)
             return answer
 
-        answer = await self._way.ask(append)
+        answer = await self._way.ask(append, "append")
         if answer[0]:
             self._acknowledged[attempt] = max(self._acknowledged[attempt], index_of(ids[-1]))
         return answer
@@ -408,7 +421,7 @@ class RedisClient:
         def serve() -> list[Any]:
             found = (
                 (it.encode(), {b"event": event})
-                for it, event, _ in self._redis.entries
+                for it, event, *_ in self._redis.entries
                 if _place(it) > place or (_place(it) == place and not is_behind)
             )
             return list(islice(found, count))
@@ -434,21 +447,32 @@ class Pipeline:
         pass
 
     async def execute(self) -> list[Any]:
-        return await self._way.ask(lambda: [serve() for serve in self.commands])
+        return await self._way.ask(lambda: [serve() for serve in self.commands], "lease")
 
 
 class Row(Server):
     """The one row, as `Projects` treats it. A final one changes by a claim only: that is checked."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, *, is_owned: bool) -> None:
         super().__init__()
-        self.row = ProjectRow(project=project_of(RUN), status=Status.PENDING, attempt=0)
-        self.owned_until = {0: timeline.now}
+        status = Status.INITIALIZING if is_owned else Status.PENDING
+        self.row = ProjectRow(project=project_of(RUN), status=status, attempt=int(is_owned))
+        self.owned_until: dict[int, float] = {}
         """When each attempt that is no longer the row's ceased to be that."""
         self.final_at: float | None = None
         self.ended_by: Way | None = None
         """The way by which the end of the run came."""
         self._timeline = timeline
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the run ended otherwise than well."""
+        return self.row.status in (Status.FAILED, Status.CANCELLED)
+
+    @property
+    def is_to_be_cancelled(self) -> bool:
+        """Whether somebody may wish so."""
+        return not self.row.status.is_final and self.row.cancel_requested_at is None
 
     def change(self, **values: Any) -> ProjectRow:
         before, self.row = self.row, msgspec.structs.replace(self.row, **values)
@@ -480,7 +504,8 @@ class RowClient:
             row = self._table.row
             if row.status.is_final:
                 return {}
-            return {RUN: OpenRun(attempt=row.attempt, is_cancelled=row.cancel_requested_at is not None)}
+            is_waiting, is_cancelled = row.status is Status.PENDING, row.cancel_requested_at is not None
+            return {RUN: OpenRun(attempt=row.attempt, is_waiting=is_waiting, is_cancelled=is_cancelled)}
 
         return await self._way.ask(serve)
 
@@ -494,23 +519,34 @@ class RowClient:
                 return None
             return self._table.change(attempt=row.attempt + 1, status=Status.INITIALIZING)
 
-        return await self._way.ask(serve)
+        return await self._way.ask(serve, "writing")
 
-    async def begin_again(self, _run: str, *, seen_attempt: int, reason: Reason) -> ProjectRow | None:
+    async def take(self, _run: str, *, seen_attempt: int) -> ProjectRow | None:
+        def serve() -> ProjectRow | None:
+            row = self._table.row
+            if row.attempt != seen_attempt or row.status is not Status.PENDING:
+                return None
+            return self._table.change(attempt=row.attempt + 1, status=Status.INITIALIZING)
+
+        return await self._way.ask(serve, "writing")
+
+    async def begin_again(
+        self, _run: str, *, seen_attempt: int, reason: Reason, is_owned: bool
+    ) -> ProjectRow | None:
         def serve() -> ProjectRow | None:
             row = self._table.row
             if row.attempt != seen_attempt or row.status not in (Status.FAILED, Status.CANCELLED):
                 return None
             return self._table.change(
                 attempt=row.attempt + 1,
-                status=Status.INITIALIZING,
+                status=Status.INITIALIZING if is_owned else Status.PENDING,
                 reason=reason,
                 cancel_requested_at=None,
                 error=None,
                 completed_at=None,
             )
 
-        return await self._way.ask(serve)
+        return await self._way.ask(serve, "writing")
 
     async def request_cancel(self, _run: str, *, at: datetime) -> bool:
         def serve() -> bool:
@@ -520,7 +556,7 @@ class RowClient:
             self._table.change(cancel_requested_at=at)
             return True
 
-        return await self._way.ask(serve)
+        return await self._way.ask(serve, "writing")
 
     async def finish(
         self, _run: str, *, attempt: int, status: Status, summary: Summary, error: str | None
@@ -535,7 +571,7 @@ class RowClient:
                 return True
             return (row.attempt, row.status) == (attempt, status)
 
-        return await self._way.ask(serve)
+        return await self._way.ask(serve, "writing")
 
 
 def redis_fault() -> Exception:
