@@ -159,6 +159,14 @@ class Runs(RuleBasedStateMachine):
         self.world.suffer(_one_of(which, awake), "is_stalled", True, seconds)
         self.go_on()
 
+    @precondition(lambda self: self.world.owner is not None)
+    @rule(seconds=st.sampled_from([2 * LEASE_S, 4 * LEASE_S]))
+    def the_owner_sleeps(self, seconds: float) -> None:
+        """Long enough for another one to go on with the run; then it finds itself in mid-step."""
+        injected["process stalled"] += 1
+        self.world.suffer(self.world.owner, "is_stalled", True, seconds)
+        self.world.run(seconds)
+
     @rule(which=WHICH)
     def a_process_is_killed(self, which: int) -> None:
         injected["process killed"] += 1

@@ -97,6 +97,13 @@ class World:
         return any(it.is_serving for it in self.processes)
 
     @property
+    def owner(self) -> "Process | None":
+        """Who owns the run by its lease, and is not stalled."""
+        held = (self.redis.held() or b"").decode()
+        awake = (it for it in self.processes if not it.is_stalled)
+        return next((it for it in awake if held.endswith(f":{it.name}")), None)
+
+    @property
     def next_job(self) -> Job | None:
         """What the queue delivers next."""
         return self.queue.next_job() if self.queue else None
