@@ -7,7 +7,7 @@ in bulk: read message by message through that library, it costs more than everyt
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -76,7 +76,8 @@ class Subscription:
     def __init__(self, client: "Redis") -> None:
         self._client = client
         self._listeners: defaultdict[bytes, dict[Listener, None]] = defaultdict(dict)
-        self._changed = asyncio.Event()
+        self._changed: set[bytes] = set()  # channels that somebody has begun to listen to, or nobody does now
+        self._has_changed = asyncio.Event()
         self._asked: set[bytes] = set()  # channels that this connection was asked for
         self._confirmed: set[bytes] = set()
         self._heard_at = 0.0
@@ -90,14 +91,14 @@ class Subscription:
         self._listeners[name][listener] = None
         if name in self._confirmed:
             listener.is_subscribed.set()
-        self._changed.set()
+        self._change({name})
         try:
             yield listener
         finally:
             del self._listeners[name][listener]
             if not self._listeners[name]:
                 del self._listeners[name]
-                self._changed.set()
+                self._change({name})
 
     async def keep(self) -> None:
         """Stay connected, for ever."""
@@ -131,7 +132,7 @@ class Subscription:
 
     async def _serve(self, connection: Any) -> None:
         self._heard_at = time.monotonic()
-        self._changed.set()
+        self._change(self._listeners)
         answers = _Answers(self._take)
         connection._writer.transport.set_protocol(answers)  # no answer is under way: it has just connected
         async with asyncio.TaskGroup() as group:
@@ -163,18 +164,25 @@ class Subscription:
             listener.fall_behind()
 
     async def _subscribe(self, connection: Any) -> None:
-        """Ask for what is listened to, and no longer for the rest: all that changed in one command."""
+        """Ask for what is listened to, and no longer for the rest: all that changed in one command.
+
+        Looks only at what changed: with all of it, who comes would cost more the more there are.
+        """
         while True:
-            await self._changed.wait()
-            self._changed.clear()
-            wanted = set(self._listeners)
-            for command, names in (
-                ("UNSUBSCRIBE", self._asked - wanted),
-                ("SUBSCRIBE", wanted - self._asked),
-            ):
+            await self._has_changed.wait()
+            self._has_changed.clear()
+            changed, self._changed = self._changed, set()
+            wanted = {name for name in changed if name in self._listeners}
+            gone, new = self._asked & (changed - wanted), wanted - self._asked
+            self._asked -= gone
+            self._asked |= new
+            for command, names in (("UNSUBSCRIBE", gone), ("SUBSCRIBE", new)):
                 if names:
                     await connection.send_command(command, *names, check_health=False)
-            self._asked = wanted
+
+    def _change(self, names: Iterable[bytes]) -> None:
+        self._changed.update(names)
+        self._has_changed.set()
 
     async def _ping(self, connection: Any) -> None:
         while True:

@@ -5,7 +5,7 @@ import gc
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -22,7 +22,7 @@ from initializer.journal.journal import (
     JournalUnavailable,
 )
 from initializer.journal.redis import READ_EVENTS, RedisJournal, channel_of, open_redis_journal, stream_of
-from initializer.journal.subscription import MAX_HELD_MESSAGES, Listener
+from initializer.journal.subscription import MAX_HELD_MESSAGES, Listener, Subscription, open_subscription
 from initializer.model.events import Event, Saving, decode_event, encode_event
 from initializer.redis_client import RedisUnfit, examine_redis, open_redis
 from model.runs import at, numbered
@@ -229,6 +229,24 @@ async def test_one_connection_follows_however_many_runs(client: "Redis", journal
         return not await client.pubsub_channels("project:*")
 
     await until(is_unsubscribed)
+
+
+async def test_one_channel_more_costs_the_same_however_many_there_are(client: "Redis") -> None:
+    async def cost_s(subscription: Subscription, name: str) -> float:
+        began_s = time.thread_time()
+        for number in range(100):
+            with subscription.listen(f"{name}-{number}") as listener:
+                await listener.is_subscribed.wait()
+        return time.thread_time() - began_s
+
+    async with open_subscription(client) as subscription:
+        await cost_s(subscription, "first")
+        few_s = await cost_s(subscription, "few")
+        with ExitStack() as stack:
+            others = [stack.enter_context(subscription.listen(f"other-{n}")) for n in range(20_000)]
+            await others[-1].is_subscribed.wait()
+            many_s = await cost_s(subscription, "many")
+    assert many_s < 4 * few_s
 
 
 async def test_a_message_that_was_lost_is_read_from_the_stream_when_the_next_one_comes(
