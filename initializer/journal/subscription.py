@@ -153,6 +153,8 @@ class Subscription:
                 self._confirm(name)
             elif kind == b"unsubscribe":
                 self._confirmed.discard(name)
+                for listener in self._listeners.get(name, ()):  # came meanwhile; it is asked for again
+                    listener.is_subscribed.clear()
 
     def _confirm(self, name: bytes) -> None:
         """From here on nothing is missed; what came before stands in the record."""
