@@ -18,7 +18,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test soak soak-model test-cluster test-sql bench bench-browser bench-storm bench-delivery bench-persistence bench-runners screenshots lint format lock chromium fonts servers strace iproute board
+.PHONY: run test soak soak-model test-cluster test-sql bench bench-browser bench-storm bench-growth bench-delivery bench-persistence bench-runners screenshots lint format lock chromium fonts servers strace iproute board
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -64,6 +64,11 @@ bench-delivery: $(DEVELOPING) $(PEERS) servers
 # 1,000 viewers that lose their connections at once, beside the same: some four minutes.
 bench-storm: $(DEVELOPING) $(PEERS) servers
 	@$(BIN)/python -m benchmarks.storm
+
+# How cost grows with viewers, projects, events and logs; draws the plots of docs/performance.md: some five minutes.
+bench-growth: $(DEVELOPING) servers
+	@command -v gcc >/dev/null || { echo "gcc is missing: the load program is C" >&2; exit 1; }
+	@$(BIN)/python -m benchmarks.growth --plots docs/images
 
 # What keeping progress costs and saves, beside five other designs: some two minutes.
 bench-persistence: $(DEVELOPING) servers

@@ -9,8 +9,8 @@ __all__ = ["Points", "plot", "slope"]
 Points = Sequence[tuple[float, float]]
 """Sizes and what they cost, both above 0."""
 
-WIDTH, HEIGHT = 640, 340
-LEFT, RIGHT, TOP, BOTTOM = 56, 230, 34, 44
+WIDTH, HEIGHT = 700, 340
+LEFT, RIGHT, TOP, BOTTOM = 56, 270, 34, 44
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #444 }
 .title { font-weight: 600 }

@@ -36,7 +36,7 @@ WAYS = {"cut": "the connections are cut", "kill": "the process is killed and ano
 
 
 class Result(msgspec.Struct, kw_only=True):
-    """What one round of one side gave. `missing` viewers were not whole after 30 s."""
+    """What one round of one side gave. `missing` viewers were not whole after 10 s."""
 
     p50_ms: float
     p99_ms: float
@@ -110,7 +110,7 @@ class Storm:
 
 HEADINGS = (
     *("p99, of the first", "CPU, of the first", "p50 ms", "p99 ms", "max ms", "server CPU s"),
-    *("dialled again", "not whole after 30 s"),
+    *("dialled again", "not whole after 10 s"),
 )
 
 

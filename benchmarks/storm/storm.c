@@ -12,7 +12,7 @@
 #include "../delivery/load.h"
 
 #define RETRY_US 500000
-#define LIMIT_US 30000000
+#define LIMIT_US 10000000
 
 enum { UP, DUE, DIALLING, ASKING, BACK, IS_WHOLE };
 typedef struct { int state; uint64_t cut_us, due_us, whole_us; long seen, newest; } Return;
