@@ -79,7 +79,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
         print(f"\n### {self.title}\n\n| {self.unit} | {' | '.join(columns)} |")
         print("|---" * (len(columns) + 1) + "|")
         for size, row in self.rows.items():
-            print(f"| {size:,} | {' | '.join(f'{row[column]:,.4g}' for column in columns)} |")
+            print(f"| {size:,} | {' | '.join(figure(row[column]) for column in columns)} |")
         slopes = (slope(self.points(c)) if c in self.drawn.values() else None for c in columns)
         print(
             f"| slope | {' | '.join('' if each is None else f'{each:.2f}' for each in slopes)} |", flush=True
@@ -88,6 +88,11 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     def draw(self) -> str:
         """As SVG."""
         return plot(self.title, self.unit, {name: self.points(column) for name, column in self.drawn.items()})
+
+
+def figure(value: float) -> str:
+    """With three digits at least."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 # Viewers and projects
