@@ -5,7 +5,7 @@ import gc
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -22,7 +22,7 @@ from initializer.journal.journal import (
     JournalUnavailable,
 )
 from initializer.journal.redis import READ_EVENTS, RedisJournal, channel_of, open_redis_journal, stream_of
-from initializer.journal.subscription import MAX_HELD_MESSAGES, Listener, Subscription, open_subscription
+from initializer.journal.subscription import MAX_HELD_MESSAGES, Listener, open_subscription
 from initializer.model.events import Event, Saving, decode_event, encode_event
 from initializer.redis_client import RedisUnfit, examine_redis, open_redis
 from model.runs import at, numbered
@@ -229,28 +229,6 @@ async def test_one_connection_follows_however_many_runs(client: "Redis", journal
         return not await client.pubsub_channels("project:*")
 
     await until(is_unsubscribed)
-
-
-async def test_one_channel_more_costs_the_same_however_many_there_are(client: "Redis") -> None:
-    async def cost_s(subscription: Subscription, name: str) -> float:
-        gc.disable()  # the collector's look at all there is would be counted
-        try:
-            began_s = time.thread_time()
-            for number in range(100):
-                with subscription.listen(f"{name}-{number}") as listener:
-                    await listener.is_subscribed.wait()
-            return time.thread_time() - began_s
-        finally:
-            gc.enable()
-
-    async with open_subscription(client) as subscription:
-        await cost_s(subscription, "first")
-        few_s = await cost_s(subscription, "few")
-        with ExitStack() as stack:
-            others = [stack.enter_context(subscription.listen(f"other-{n}")) for n in range(20_000)]
-            await others[-1].is_subscribed.wait()
-            many_s = await cost_s(subscription, "many")
-    assert many_s < 8 * few_s  # looking at all of them costs 30 times
 
 
 async def test_who_comes_as_the_last_one_leaves_reads_the_record_once_it_is_subscribed_again(
