@@ -17,7 +17,6 @@ from initializer.engines.engine import Engine
 from initializer.errors import InitializerError
 from initializer.journal.journal import Journal, JournalRewritten, JournalUnavailable
 from initializer.model.events import Event, EventId
-from initializer.model.pace import Pace
 from initializer.model.progress import Progress
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
@@ -218,11 +217,10 @@ class Hub:
 
     async def _read(self, row: ProjectRow, opened: "_OpenRoom") -> None:
         """Keep a room current until its run ends. `row` was read when the room opened."""
-        run, pace = row.project.id, Pace(self._tick_s)
+        run = row.project.id
         try:
-            async with aclosing(self._journal.follow(run)) as following:
+            async with aclosing(self._journal.follow(run, interval_s=self._tick_s)) as following:
                 async for events in following:
-                    pace.begin(time.monotonic())
                     is_each = not self._tick_s and opened.is_read.is_set()
                     size = EVENTS_WRITTEN if is_each else FOLD_EVENTS
                     for start in range(0, len(events), size):
@@ -240,7 +238,6 @@ class Hub:
                         await self._end(run, opened)
                         if opened.room.is_over:
                             break
-                    await asyncio.sleep(pace.pause_s(time.monotonic()))
         except (JournalUnavailable, JournalRewritten) as error:
             log.warning("viewers sent away", project=run, error=str(error))
             self._break_off(run, opened)

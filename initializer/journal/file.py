@@ -21,8 +21,9 @@ from initializer.journal.journal import (
     JournalUnavailable,
     behind,
 )
-from initializer.journal.signal import Signals
+from initializer.journal.signal import Signals, next_turn
 from initializer.model.events import Event, EventId, decode_event, encode_event, index_of, is_final
+from initializer.model.pace import Pace
 from initializer.syncing import sync
 
 __all__ = ["FileJournal"]
@@ -70,8 +71,10 @@ class FileJournal:
         events, _ = await asyncio.to_thread(self._read_from, run, 0, first=index_of(after))
         return behind(run, events, after)
 
-    async def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
-        offset = 0
+    async def follow(
+        self, run: str, *, after: EventId = "", interval_s: float = 0
+    ) -> AsyncGenerator[list[Event], None]:
+        offset, pace = 0, Pace(interval_s)
         with self._signals.listen(run) as woken:
             while True:
                 if offset:
@@ -79,7 +82,7 @@ class FileJournal:
                 else:
                     events, offset = await asyncio.to_thread(self._read_from, run, 0)
                 yield behind(run, events, after)
-                await woken.wait()
+                await next_turn(woken, pace)
                 woken.clear()
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:

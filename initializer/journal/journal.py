@@ -80,8 +80,12 @@ class Journal(Protocol):
         Raises `JournalUnavailable`, `JournalDamaged` and `JournalRewritten`.
         """
 
-    def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
+    def follow(
+        self, run: str, *, after: EventId = "", interval_s: float = 0
+    ) -> AsyncGenerator[list[Event], None]:
         """The events behind `after`: first those there are (maybe none), then as they come.
+
+        What comes within `interval_s` after that is given together, in an even beat (`model/pace.py`).
 
         Does not end by itself: close it. Raises `JournalUnavailable`, `JournalDamaged` and
         `JournalRewritten`.

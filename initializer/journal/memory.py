@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from initializer.journal.journal import AppendRefused, behind
-from initializer.journal.signal import Signals
+from initializer.journal.signal import Signals, next_turn
 from initializer.model.events import Event, EventId
+from initializer.model.pace import Pace
 
 __all__ = ["MemoryJournal"]
 
@@ -43,13 +44,16 @@ class MemoryJournal:
         self._drop_if_due(run)
         return behind(run, self._events.get(run, ()), after)
 
-    async def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
+    async def follow(
+        self, run: str, *, after: EventId = "", interval_s: float = 0
+    ) -> AsyncGenerator[list[Event], None]:
+        pace = Pace(interval_s)
         with self._signals.listen(run) as woken:
             while True:
                 events = await self.read(run, after=after)
                 yield events
                 after = events[-1].id if events else after
-                await woken.wait()
+                await next_turn(woken, pace)
                 woken.clear()
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:

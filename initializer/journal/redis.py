@@ -15,8 +15,10 @@ from initializer.journal.journal import (
     JournalUnavailable,
     behind,
 )
+from initializer.journal.signal import next_turn
 from initializer.journal.subscription import Subscription, open_subscription
 from initializer.model.events import Event, EventId, attempt_of, decode_event, encode_event, index_of
+from initializer.model.pace import Pace
 from initializer.redis_client import asking
 
 __all__ = ["RedisJournal", "channel_of", "open_redis_journal", "stream_of"]
@@ -98,13 +100,16 @@ class RedisJournal:
     async def read(self, run: str, *, after: EventId = "") -> list[Event]:
         return await self._read_behind(run, after)
 
-    async def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
+    async def follow(
+        self, run: str, *, after: EventId = "", interval_s: float = 0
+    ) -> AsyncGenerator[list[Event], None]:
         """See `Journal`. The channel is quick and may lose something; the stream is the record.
 
         Once it has begun it waits for a Redis that is away: whoever began anew could find a stream that its
         owner has not made whole again yet, and see the run go back.
         """
         last: EventId = ""
+        pace = Pace(interval_s)
         with self._subscription.listen(channel_of(run)) as listener:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SUBSCRIBE_LIMIT_S):
@@ -125,7 +130,7 @@ class RedisJournal:
                 if events:
                     last = events[-1].id
                 yield behind(run, events, after)
-                await listener.woken.wait()
+                await next_turn(listener.woken, pace)
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:
         async with _asking(run, "retired"):

@@ -1,11 +1,14 @@
 """Wakes the followers of a run in this process."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Signals"]
+from initializer.model.pace import Pace
+
+__all__ = ["Signals", "next_turn"]
 
 
 class Signals:
@@ -30,3 +33,15 @@ class Signals:
             del self._waiting[run][event]
             if not self._waiting[run]:
                 del self._waiting[run]
+
+
+async def next_turn(woken: asyncio.Event, pace: Pace) -> None:
+    """Wait until there is something to look at, and the pace allows a look.
+
+    What comes late enough waits for no clock, which would cost as much as the look.
+    """
+    await woken.wait()
+    pause_s = pace.pause_s(time.monotonic())
+    if pause_s:
+        await asyncio.sleep(pause_s)
+    pace.begin(time.monotonic())

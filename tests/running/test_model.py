@@ -34,6 +34,7 @@ from virtual_servers import Way
 from initializer import control
 from initializer.access import Action
 from initializer.journal import redis as journal
+from initializer.journal import signal
 from initializer.model.events import EventId, Reason, attempt_of, decode_event, index_of, is_final
 from initializer.model.progress import Status, StepStatus
 from initializer.running import attempt, context, ending, failure, lease, recovery
@@ -82,7 +83,7 @@ def virtual_time() -> Iterator[None]:
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (attempt, lease, recovery, hub):
+        for module in (attempt, lease, recovery, signal, hub):
             patch.setattr(module, "time", _clock)
         for module in (attempt, ending, failure, context, control):
             patch.setattr(module, "datetime", VirtualDatetime)

@@ -58,12 +58,14 @@ class Watched(MemoryJournal):
         self.gate.set()
         self.is_broken = False
 
-    async def follow(self, run: str, *, after: EventId = "") -> AsyncGenerator[list[Event], None]:
+    async def follow(
+        self, run: str, *, after: EventId = "", interval_s: float = 0
+    ) -> AsyncGenerator[list[Event], None]:
         self.follows += 1
         self.following += 1
         try:
             await self.gate.wait()
-            async with aclosing(super().follow(run, after=after)) as following:
+            async with aclosing(super().follow(run, after=after, interval_s=interval_s)) as following:
                 async for events in following:
                     if self.is_broken:
                         raise JournalUnavailable("the disk is on fire")
