@@ -507,7 +507,7 @@ def busy_step(step_name: str, lines: int) -> Step:
                 context.log(f"line {number} of {step_name}")
                 context.progress(number * 100 // lines, f"line {number}")
                 if number % 40 == 0:
-                    await asyncio.sleep(0.001)
+                    await asyncio.sleep(0.02)  # so that there are many ticks
 
     return Busy()
 
