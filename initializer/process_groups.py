@@ -44,10 +44,13 @@ def bound_to_parent(command: Sequence[str], timeout_s: float) -> list[str]:
     ]
 
 
-def end_with_parent(number: int) -> None:
-    """Have the kernel send this process a signal when its parent is gone; does nothing but on Linux."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+def end_with_parent(parent: int, number: int) -> None:
+    """Have this process get a signal when its parent is gone, or now if it is; does nothing but on Linux."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:  # it was gone before the kernel was asked
+        os.kill(os.getpid(), number)
 
 
 async def until_exit(pid: int) -> None:

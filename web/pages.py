@@ -167,7 +167,8 @@ class Pages:
         view = await view_of(request, row)
         if after and after == view.progress.tail:
             return Response(status_code=HTTPStatus.NO_CONTENT)
-        return _html(self._spoken(request).frame(row.project, view, after=after))
+        seen = after if view.progress.holds(after) else ""
+        return _html(self._spoken(request).frame(row.project, view, after=seen))
 
     async def _views(self, request: Request, rows: Iterable[ProjectRow]) -> dict[str, RunView]:
         """Where the runs stand that go on, by project."""

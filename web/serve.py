@@ -1,6 +1,7 @@
 """Serves the app: checks the machine, binds, and hands over to uvicorn."""
 
 import gc
+import multiprocessing
 import os
 import resource
 import signal
@@ -86,7 +87,10 @@ def worker_app() -> Starlette:
     """The app of one of several workers, which ends when the process that looks after it is gone."""
     settings = Settings.from_environ(os.environ)
     configure_logging(settings.log_level)
-    end_with_parent(signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    assert parent.pid is not None
+    end_with_parent(parent.pid, signal.SIGTERM)
     app = create_app(settings)
     _calm_collector()
     return app

@@ -73,6 +73,16 @@ def test_workers_do_not_outlive_the_process_that_looks_after_them(workers: Worke
     workers.restart()
 
 
+def test_workers_that_have_only_begun_to_start_end_with_it_too(
+    start_cluster: StartCluster, tmp_path: Path
+) -> None:
+    made = Workers(tmp_path, start_cluster(), {}, THIS_HOST)
+    made.launch()
+    pids = wait_for(lambda: made.pids if len(made.pids) == 2 else [], "the workers")
+    made.kill()
+    wait_for(lambda: all(map(is_gone, pids)), "the end of the workers")
+
+
 def test_more_than_one_worker_is_refused_without_servers(tmp_path: Path) -> None:
     refused = subprocess.run(
         [CLI, "serve", "--workers", "2"],
