@@ -117,6 +117,15 @@ class Leases:
         self._changed.set()
         return ownership
 
+    def row_names(self, run: str, attempt: int) -> None:
+        """The row of a run named this attempt: who holds an older one has lost it.
+
+        Its lease would never tell, where whoever claimed the run has no word of that, and so takes no lease.
+        """
+        held = self._held.get(run)
+        if held is not None and held.ownership.attempt < attempt:
+            self._lose(held)
+
     async def drop(self, run: str, attempt: int, *, is_handed_over: bool = False) -> None:
         """Let the lease of a run go that is over, or that somebody else may go on with at once."""
         held = self._held.get(run)

@@ -104,6 +104,7 @@ class Recovery:
     async def _look(self) -> None:
         runs = await self._projects.open_runs()
         for run, seen in runs.items():
+            self._leases.row_names(run, seen.attempt)
             if seen.is_cancelled:
                 self._cancel(run)
         leases = await self._leases.look(runs)

@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from harness.servers import RedisServer
+from initializer.background import in_background
 from initializer.engines.inline import InlineEngine
 from initializer.journal.redis import channel_of, open_redis_journal
 from initializer.model.events import Reason, Saving, Started
@@ -241,6 +242,23 @@ async def test_a_run_without_a_lease_is_claimed_once_by_one_of_many_processes(
         assert sorted(claimed()) == [("a1", 2, Reason.TAKEOVER), ("b2", 2, Reason.TAKEOVER)]
         for keeper in keepers:
             keeper.cancel()
+
+
+async def test_an_owner_learns_of_a_claim_whose_answer_was_lost(
+    process: Open, projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "LOOK_S", 0.1)
+    leases = await process("one")
+    ownership = leases.hold(RUN, 1)
+    await until(lambda: is_in(leases, LeaseState.HELD))
+    assert await projects.claim(RUN, seen_attempt=1) is not None  # and nobody takes a lease for it
+    engine = InlineEngine(leases.hold)
+
+    async def is_lost() -> bool:
+        return ownership.decide(now=time.monotonic()) is Decision.STOP
+
+    async with in_background(Recovery(projects, engine, leases, lease_s=LEASE_S).keep()):
+        await until(is_lost)
 
 
 def test_the_shipped_settings_keep_the_promise_of_15_seconds() -> None:
