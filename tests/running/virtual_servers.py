@@ -233,8 +233,6 @@ class Redis(Server):
         self.folds: dict[str, list[Progress]] = {}
         """What has ever been the fold of the stream up to an id: after a loss an id may come again."""
         self.lease: Lease | None = None
-        self.told: dict[int, int] = {}
-        """The last index that each attempt has ever added."""
         self.lost_at: float | None = None
         """When it came back with less than it had; None again once something was added."""
         self.lost_messages = 0
@@ -287,7 +285,6 @@ class Redis(Server):
             if self.timeline.trace is not None:
                 self.timeline.trace(self.timeline.now, "journal", event)
             self.folds.setdefault(self.tail, []).append(progress)
-            self.told[progress.attempt] = max(progress.index, self.told.get(progress.attempt, 0))
             self._publish(event)
         return [1, b""]
 
@@ -461,16 +458,11 @@ class Row(Server):
         status = Status.INITIALIZING if is_owned else Status.PENDING
         self.row = ProjectRow(project=project_of(RUN), status=status, attempt=int(is_owned))
         self.owned_until: dict[int, float] = {}
-        """When each attempt ceased to own the run, as another one had word of owning it."""
+        """When each attempt that is no longer the row's ceased to be that."""
         self.final_at: float | None = None
         self.ended_by: Way | None = None
         """The way by which the end of the run came."""
         self._timeline = timeline
-
-    def somebody_owns(self, attempt: int) -> None:
-        """Whoever claimed the run has word of that: what owned it before is to do no more."""
-        for earlier in range(attempt):
-            self.owned_until.setdefault(earlier, self._timeline.now)
 
     @property
     def is_short(self) -> bool:
@@ -486,8 +478,7 @@ class Row(Server):
         before, self.row = self.row, msgspec.structs.replace(self.row, **values)
         if self.row.attempt != before.attempt:
             assert self.row.attempt == before.attempt + 1
-            if self.row.status is Status.PENDING:
-                self.somebody_owns(self.row.attempt)
+            self.owned_until[before.attempt] = self._timeline.now
             self.final_at = None
         else:
             assert not before.status.is_final, "a final row changed without a claim"
@@ -528,7 +519,7 @@ class RowClient:
                 return None
             return self._table.change(attempt=row.attempt + 1, status=Status.INITIALIZING)
 
-        return await self._claim(serve)
+        return await self._way.ask(serve, "writing")
 
     async def take(self, _run: str, *, seen_attempt: int) -> ProjectRow | None:
         def serve() -> ProjectRow | None:
@@ -537,7 +528,7 @@ class RowClient:
                 return None
             return self._table.change(attempt=row.attempt + 1, status=Status.INITIALIZING)
 
-        return await self._claim(serve)
+        return await self._way.ask(serve, "writing")
 
     async def begin_again(
         self, _run: str, *, seen_attempt: int, reason: Reason, is_owned: bool
@@ -555,13 +546,7 @@ class RowClient:
                 completed_at=None,
             )
 
-        return await self._claim(serve)
-
-    async def _claim(self, serve: Callable[[], ProjectRow | None]) -> ProjectRow | None:
-        row = await self._way.ask(serve, "writing")
-        if row is not None:
-            self._table.somebody_owns(row.attempt)
-        return row
+        return await self._way.ask(serve, "writing")
 
     async def request_cancel(self, _run: str, *, at: datetime) -> bool:
         def serve() -> bool:
