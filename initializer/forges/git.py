@@ -8,17 +8,7 @@ from typing import Self
 
 from initializer.processes import CommandFailed, RunCommand
 
-__all__ = [
-    "BRANCH",
-    "EMAIL",
-    "GIT_ENVIRONMENT",
-    "IDENTITY",
-    "MINIMUM_GIT",
-    "RECEIVE_PACK",
-    "Commit",
-    "Git",
-    "PushRefused",
-]
+__all__ = ["BRANCH", "EMAIL", "GIT_ENVIRONMENT", "IDENTITY", "MINIMUM_GIT", "Commit", "Git", "PushRefused"]
 
 MINIMUM_GIT = (2, 32)
 """The first git that obeys GIT_CONFIG_GLOBAL; an older one would act on the settings of the server's user."""
@@ -32,8 +22,6 @@ GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
 }
 """No setting of the machine or of its user, and no question that nobody would answer."""
-RECEIVE_PACK = "git-receive-pack"
-"""What git itself starts at the other side of a push."""
 _TIMEOUT_S = 60
 
 
@@ -60,7 +48,7 @@ class Git:
     run: RunCommand
     folder: Path
     at: datetime
-    receive_pack: str = RECEIVE_PACK
+    receive_pack: str = "git-receive-pack"
 
     async def __call__(
         self,
