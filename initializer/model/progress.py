@@ -1,6 +1,6 @@
 """The fold: where a run stands, worked out from its events and from nothing else."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -239,7 +239,7 @@ def advance_all(progress: Progress, events: Iterable[Event]) -> Progress:
     last: Event | None = None
     index, attempt = progress.index, ""
     for event in events:
-        own_attempt, _, number = event.id.partition("-")  # `event.index`, and all that is read of the id
+        own_attempt, _, number = event.id.partition("-")  # once for both: the hot path
         received = int(number or 0)
         if received != index + 1:
             raise IndexGap(expected=index + 1, received=received)
@@ -387,31 +387,33 @@ def _change_step(
     **changes: Any,
 ) -> Progress:
     """A step's change, and the percent of the whole: rounded down, never falling, 100 only at success."""
-    steps = _with_step(progress.steps, event.step, index=event.index, **changes)
+
+    def changed(step: StepProgress) -> StepProgress:
+        return msgspec.structs.replace(step, index=event.index, **changes)
+
+    steps = _with_step(progress.steps, event.step, changed)
     percent = weighted_percent([(step.spec.weight, step.percent) for step in steps])
     return msgspec.structs.replace(progress, steps=steps, percent=max(progress.percent, min(percent, 99)))
 
 
 def _with_log(progress: Progress, event: Log) -> Progress:
-    rows = LogRow.of(event)
-    steps = tuple(
-        msgspec.structs.replace(
+    def logged(step: StepProgress) -> StepProgress:
+        return msgspec.structs.replace(
             step,
-            log=(*step.log, *rows)[-LOG_TAIL_ROWS:],
+            log=(*step.log, *LogRow.of(event))[-LOG_TAIL_ROWS:],
             log_lines=event.first + len(event.lines) - 1,
             log_dropped=step.log_dropped + event.dropped,
         )
-        if step.spec.name == event.step
-        else step
-        for step in progress.steps
-    )
-    return msgspec.structs.replace(progress, steps=steps)
+
+    return msgspec.structs.replace(progress, steps=_with_step(progress.steps, event.step, logged))
 
 
-def _with_step(steps: tuple[StepProgress, ...], name: str, **changes: Any) -> tuple[StepProgress, ...]:
+def _with_step(
+    steps: tuple[StepProgress, ...], name: str, change: Callable[[StepProgress], StepProgress]
+) -> tuple[StepProgress, ...]:
     for place, step in enumerate(steps):
         if step.spec.name == name:
-            return (*steps[:place], msgspec.structs.replace(step, **changes), *steps[place + 1 :])
+            return (*steps[:place], change(step), *steps[place + 1 :])
     return steps
 
 
