@@ -7,8 +7,8 @@ viewers itself, the same bytes, and no task is woken. Elsewhere each viewer's ta
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 
 import structlog
@@ -93,12 +93,8 @@ class Hub:
         Whoever iterates closes it. It raises `WatchBroken` where the room's reader broke off.
         """
         async with self._watching(row) as opened:
-            viewer = opened.room.attach(after=after, language=language)
-            self._wait_no_longer_later(opened, viewer)
-            try:
+            with self._attached(opened, after=after, language=language) as viewer:
                 yield self._frames(opened, viewer)
-            finally:
-                opened.room.detach(viewer)
 
     @asynccontextmanager
     async def deliver(
@@ -110,16 +106,31 @@ class Hub:
         it takes nothing for long.
         """
         async with self._watching(row) as opened:
-            viewer = opened.room.attach(after=after, language=language, outlet=outlet)
-            self._delivering[outlet] = viewer
-            self._wait_no_longer_later(opened, viewer)
-            outlet.on_drained = partial(self._catch_up, opened, viewer, outlet)
-            try:
-                self._catch_up(opened, viewer, outlet)
-                yield
-            finally:
-                del self._delivering[outlet]
-                opened.room.detach(viewer)
+            with self._attached(opened, after=after, language=language, outlet=outlet) as viewer:
+                self._delivering[outlet] = viewer
+                outlet.on_drained = partial(self._catch_up, opened, viewer, outlet)
+                try:
+                    self._catch_up(opened, viewer, outlet)
+                    yield
+                finally:
+                    del self._delivering[outlet]
+
+    @contextmanager
+    def _attached(
+        self, opened: "_OpenRoom", *, after: EventId, language: Language, outlet: Outlet | None = None
+    ) -> Iterator[Viewer]:
+        """A viewer in a room. Where it is ahead, it is shown what there is after a while."""
+        viewer = opened.room.attach(after=after, language=language, outlet=outlet)
+        waiting: asyncio.TimerHandle | None = None
+        if opened.room.is_ahead(viewer):
+            loop = asyncio.get_running_loop()
+            waiting = loop.call_later(AHEAD_LIMIT_S, self._wait_no_longer, opened, viewer)
+        try:
+            yield viewer
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+            opened.room.detach(viewer)
 
     @asynccontextmanager
     async def _watching(self, row: ProjectRow) -> AsyncIterator["_OpenRoom"]:
@@ -319,11 +330,6 @@ class Hub:
             outlet.write(opened.encode(frame))
             if opened.room.is_over:
                 outlet.close(NORMAL)
-
-    def _wait_no_longer_later(self, opened: "_OpenRoom", viewer: Viewer) -> None:
-        """Where the journal never has again what a viewer shows, it is shown what there is in the end."""
-        if opened.room.is_ahead(viewer):
-            asyncio.get_running_loop().call_later(AHEAD_LIMIT_S, self._wait_no_longer, opened, viewer)
 
     def _wait_no_longer(self, opened: "_OpenRoom", viewer: Viewer) -> None:
         if not opened.room.is_ahead(viewer):
