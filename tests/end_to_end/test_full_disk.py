@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from harness.browser import Visitors, mark, press, state_at_the_end, was_reloaded
+from harness.browser import Visitors, mark, press, state_at_the_end, until_live, was_reloaded
 from harness.disk import SmallDisk
 from harness.gate import Gate
 from harness.server import ServerProcess, StartServer, free_port, initializer
@@ -40,6 +40,11 @@ def check_log(server: ServerProcess) -> None:
         assert "no space" in record["error"], record
         assert "exception" not in record, record
         server.allow(record["event"])
+
+
+def until_database_is_closed(folder: Path) -> None:
+    """Wait until nobody has it open: who has could still read on a full disk."""
+    wait_for(lambda: not list(folder.glob("*-shm")), "nobody has the database open")
 
 
 def check_calm(server: ServerProcess) -> None:
@@ -99,6 +104,7 @@ def test_while_the_disk_is_full_every_answer_is_a_sentence(
     server = start_server()
     project = server.create("Phoenix")
     server.wait_for_end(project)
+    until_database_is_closed(server.data)
     disk.fill()
 
     for path in ("/", f"/projects/{project}"):
@@ -132,7 +138,7 @@ def test_a_run_whose_disk_fills_fails_at_its_step_and_a_retry_ends_it(
     project = server.create("Phoenix")
     server.wait_for_event(project, type="step_started", step=step)
     page = visitors.open(f"{server.url}/projects/{project}")
-    expect(page.locator(f"#step-{step}-head[data-state=running]")).to_be_visible()
+    until_live(page)
     mark(page)
     disk.fill()
     gate.release(step)
@@ -168,7 +174,7 @@ def test_a_journal_without_room_interrupts_its_pages_and_the_run_goes_on(
         server.wait_for_event(project, type="step_started", step="push_template")
         page = visitors.open(f"{server.url}/projects/{project}")
         now = page.locator("#run-header .now")
-        expect(page.locator("#step-push_template-head[data-state=running]")).to_be_visible()
+        until_live(page)
         mark(page)
         disk.fill()
         gate.release("push_template")
@@ -198,8 +204,9 @@ def test_the_end_of_a_run_is_written_once_as_soon_as_the_database_has_room(
         server.execute("CREATE TABLE ends (project text)")
         server.execute(COUNT_ENDS)
         page = visitors.open(f"{server.url}/projects/{project}")
+        until_live(page)
         mark(page)
-        wait_for(lambda: not list((tmp_path / "disk").glob("*-shm")), "nobody has the database open")
+        until_database_is_closed(tmp_path / "disk")
         disk.fill()
         gate.release("verify")
 

@@ -8,10 +8,19 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from harness.waiting import DEADLINE_S
+from harness.waiting import DEADLINE_S, wait_for
 from initializer.model.events import index_of
 
-__all__ = ["Visitors", "frames_seen", "launch_browser", "mark", "press", "state_at_the_end", "was_reloaded"]
+__all__ = [
+    "Visitors",
+    "frames_seen",
+    "launch_browser",
+    "mark",
+    "press",
+    "state_at_the_end",
+    "until_live",
+    "was_reloaded",
+]
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -87,6 +96,11 @@ def state_at_the_end(page: Page) -> str:
     summary = page.locator("#run:has(.result)")
     summary.wait_for()
     return summary.get_attribute("data-state") or ""
+
+
+def until_live(page: Page) -> None:
+    """Wait until the page has heard over its socket: the server has read all that it needs for it."""
+    wait_for(lambda: page.evaluate("() => recorder.messages"), "a message of the page's socket")
 
 
 def press(page: Page, name: str) -> None:

@@ -34,10 +34,13 @@
     percents: [], // of the run, in the order shown
     lines: [], // what the panel said is happening now, likewise
     titles: [],
+    messages: 0, // that its socket has brought, signs of life among them
     panels: new Map(), // id of the last event shown -> the panel as it stood before the next frame
     normal,
     normalText: (html) => normal(new DOMParser().parseFromString(html, "text/html").querySelector("#run")),
   };
+
+  document.addEventListener("htmx:ws:before:message:incoming", () => { recorder.messages += 1; });
 
   new MutationObserver(() => {
     add(recorder.titles, document.title);
