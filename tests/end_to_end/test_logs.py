@@ -584,10 +584,10 @@ def test_a_flood_of_lines_lines_without_end_and_bytes_that_are_no_text_do_no_har
     def is_at_a_gap() -> bool:
         log_of(page, "flood").evaluate("log => log.scrollTo(0, -log.scrollHeight)")
         assert rows_in_page(page) <= 1000
-        return log_of(page, "flood").locator("li.dropped").count() > 0
+        gaps = log_of(page, "flood").locator("li.dropped").all_text_contents()  # of one moment
+        return any("lines dropped" in gap for gap in gaps)
 
     wait_for(is_at_a_gap, "a gap where lines were dropped")
-    expect(log_of(page, "flood").locator("li.dropped").last).to_contain_text("lines dropped")
     assert rows_in_page(page) <= 1000
     speaker.end()
     assert state_at_the_end(page) == "active"
