@@ -14,7 +14,13 @@ from initializer.processes import CommandFailed, CommandTimedOut, Limits, open_c
 
 pytestmark = pytest.mark.anyio
 
-STUBBORN = "trap 'touch asked' TERM; echo $$ > pid; while :; do sleep 5; done"
+STUBBORN = """trap 'touch asked' TERM
+until grep -q '^State:.S' /proc/$PPID/status; do :; done
+echo $$ > pid
+echo ready
+while :; do sleep 5; done
+"""
+"""It waits for its parent, `timeout`, which ends of a signal that comes before it is through with its fork."""
 
 
 @pytest.fixture(params=["asyncio", "asyncio+uvloop"])
@@ -120,8 +126,9 @@ async def test_a_cancellation_travels_on_once_the_group_is_gone(tmp_path: Path) 
 
 async def test_a_second_cancellation_ends_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("initializer.processes.GRACE_S", 1000)
-    running = asyncio.create_task(run_program(["sh", "-c", STUBBORN], home=tmp_path))
-    await wait_until(lambda: pid_in(tmp_path / "pid"))
+    lines: list[str] = []
+    running = asyncio.create_task(run_program(["sh", "-c", STUBBORN], home=tmp_path, on_line=lines.append))
+    await wait_until(lambda: lines)
     running.cancel()
     await wait_until((tmp_path / "asked").exists)
     running.cancel()
