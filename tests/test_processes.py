@@ -20,7 +20,7 @@ echo $$ > pid
 echo ready
 while :; do sleep 5; done
 """
-"""It waits for its parent, `timeout`, which ends of a signal that comes before it is through with its fork."""
+"""It waits for its parent, `timeout`, which ends of a signal that comes before it is done with its fork."""
 
 
 @pytest.fixture(params=["asyncio", "asyncio+uvloop"])

@@ -15,6 +15,7 @@ from initializer.errors import InitializerError
 from initializer.journal.journal import AppendRefused, Journal, JournalUnavailable
 from initializer.model.events import (
     Event,
+    EventId,
     Reason,
     Resource,
     Saving,
@@ -122,10 +123,14 @@ class Attempt:
         """Begin no further step; a run that is over is still ended."""
         self._is_leaving = True
 
-    def doubt_journal(self) -> None:
-        """Look soon whether the journal still has what it took, also where nothing more is said."""
-        self._is_journal_doubted = True
-        self._said.set()
+    def hear_tail(self, tail: EventId | None) -> None:
+        """Hear with which event the journal ended a moment ago.
+
+        Where it has lost what it took, that is added again soon, also where nothing more is said.
+        """
+        if self._outbox.is_lost_behind(tail):
+            self._is_journal_doubted = True
+            self._said.set()
 
     # What steps say: plain calls of microseconds. What is left of a step that has ended is not heard.
 

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from initializer.errors import InitializerError
 from initializer.journal.redis import channel_of, stream_of
+from initializer.model.events import EventId
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import Projects
 from initializer.redis_client import asking
@@ -25,25 +26,27 @@ ROW_LIMIT_S = 1.0
 _TAKE = """
 local held = redis.call('GET', KEYS[1])
 if held and tonumber(string.match(held, '^%d+')) > tonumber(ARGV[3]) then
-  return 0
+  return {0, ''}
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+return {1, last and last[1] or ''}
 """
+"""Set what no newer attempt holds; gives whether it did, and the journal's tail."""
 _RENEW = """
 local held = redis.call('GET', KEYS[1])
 if held ~= ARGV[1] then
-  return held and tonumber(string.match(held, '^%d+')) or 0
+  return {held and tonumber(string.match(held, '^%d+')) or 0, ''}
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 if last then
   redis.call('PUBLISH', ARGV[3], last[2][2])
 end
-return -1
+return {-1, last and last[1] or ''}
 """
-"""Renew what is ours; gives -1, or the attempt that the key names, 0 where it is gone. The tail goes out once
-more, so that a reader which lost the last message does not wait for the next one."""
+"""Renew what is ours; gives -1 and the journal's tail, or the attempt that the key names, 0 where it is gone.
+The tail goes out once more, so that a reader which lost the last message does not wait for the next one."""
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   if ARGV[2] == '' then
@@ -80,7 +83,6 @@ class _Held:
     def __init__(self, run: str, ownership: Ownership, owner: str) -> None:
         self.run, self.ownership = run, ownership
         self.value = f"{ownership.attempt}:{owner}"
-        self.is_taken = False
 
 
 class Leases:
@@ -91,8 +93,8 @@ class Leases:
         self._projects = projects
         self._owner = owner
         self._lease_s = lease_s
-        self.on_forgotten: Callable[[str], object] = _nothing
-        """Hears of each run whose lease was there and is gone: Redis has lost it, and maybe more."""
+        self.on_tail: Callable[[str, EventId | None], object] = _nothing
+        """Hears with each sign of life with which event the run's journal ends: Redis may have lost some."""
         self._held: dict[str, _Held] = {}
         self._changed = asyncio.Event()
         self._take = client.register_script(_TAKE)
@@ -176,15 +178,14 @@ class Leases:
                     args=[one.value, self._lease_ms, channel_of(one.run)],
                     client=pipeline,
                 )
-            answers: list[int] = await pipeline.execute()
-        for one, answer in zip(held, answers, strict=True):
+            answers: list[tuple[int, bytes]] = await pipeline.execute()
+        for one, (answer, tail) in zip(held, answers, strict=True):
             if answer == _RENEWED:
                 one.ownership.renewed(now=asked_at)
+                self._tell_tail(one, tail)
             elif answer > one.ownership.attempt:
                 self._lose(one)
             else:
-                if one.is_taken:
-                    self.on_forgotten(one.run)
                 await self._take_anew(one)
 
     async def _take_anew(self, one: _Held) -> None:
@@ -201,14 +202,19 @@ class Leases:
             self._lose(one)
             return
         async with asking(LeaseUnavailable, "a lease cannot be taken"):
-            is_taken = await self._take(
-                keys=[lease_of(one.run)], args=[one.value, self._lease_ms, one.ownership.attempt]
+            is_taken, tail = await self._take(
+                keys=[lease_of(one.run), stream_of(one.run)],
+                args=[one.value, self._lease_ms, one.ownership.attempt],
             )
-        if not is_taken:
+        if is_taken:
+            self._tell_tail(one, tail)
+        else:
             self._lose(one)
-        one.is_taken = bool(is_taken)
         if self._held.get(one.run) is not one:  # it was over in the meantime
             await self._let_go([one], is_handed_over=False)
+
+    def _tell_tail(self, one: _Held, tail: bytes) -> None:
+        self.on_tail(one.run, tail.decode() or None)
 
     def _lose(self, one: _Held) -> None:
         log.warning("run is owned by a newer attempt", project=one.run, attempt=one.ownership.attempt)
@@ -227,7 +233,7 @@ class Leases:
         return round(self._lease_s * 1000)
 
 
-def _nothing(_run: str) -> None:
+def _nothing(_run: str, _tail: EventId | None) -> None:
     pass
 
 

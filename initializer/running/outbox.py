@@ -123,6 +123,10 @@ class Outbox:
         """The journal has everything up to `tail`."""
         self._acknowledged = max(self._acknowledged, index_of(tail))
 
+    def is_lost_behind(self, tail: EventId | None) -> bool:
+        """Whether a journal that ends at `tail` lacks what it had acknowledged."""
+        return (index_of(tail) if tail else 0) < self._acknowledged
+
     def refused(self, tail: EventId | None) -> Refusal:
         """An append was refused and the journal ends at `tail`: decide, and make a loss pending again."""
         index = index_of(tail) if tail else 0

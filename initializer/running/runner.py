@@ -13,6 +13,7 @@ from initializer.forges.forge import Forge
 from initializer.journal.journal import Journal, JournalUnavailable
 from initializer.model.events import (
     Event,
+    EventId,
     Reason,
     Started,
     StepCancelled,
@@ -73,7 +74,7 @@ class Runner:
         self._attempts: dict[Attempt, None] = {}
         self._is_leaving = False
         if leases is not None:
-            leases.on_forgotten = self._doubt_journal
+            leases.on_tail = self._hear_tail
         shutil.rmtree(work_folder, ignore_errors=True)
         work_folder.mkdir(parents=True)
 
@@ -103,10 +104,10 @@ class Runner:
         for attempt in self._attempts:
             attempt.leave()
 
-    def _doubt_journal(self, run: str) -> None:
+    def _hear_tail(self, run: str, tail: EventId | None) -> None:
         for attempt in self._attempts:
             if attempt.project.id == run:
-                attempt.doubt_journal()
+                attempt.hear_tail(tail)
 
     async def _run_guarded(self, row: ProjectRow, reason: Reason, cancelled: asyncio.Event) -> bool:
         """Whether the run has ended in this attempt's hands. Raises `HandedOver`."""

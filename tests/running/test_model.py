@@ -10,6 +10,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -364,27 +365,50 @@ class Runs(RuleBasedStateMachine):
 
 
 class Calm:
-    """A time without faults: whoever is connected all along is soon shown what there is."""
+    """A time without faults: an owner makes its journal whole, and whoever is connected is level with it."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._looks: deque[tuple[EventId, bool, Status, list[int]]] = deque(maxlen=LEVEL_S + 1)
+        self._looks: deque[Look] = deque(maxlen=LEVEL_S + 1)
 
     def look(self) -> None:
         """Look, once a second. What an owner has said is published again with its next sign of life."""
         redis, row = self._world.redis, self._world.table.row
-        connections = [it.connection if it.process else 0 for it in self._world.browsers]
-        self._looks.append((redis.tail, redis.held() is not None, row.status, connections))
+        look = Look(
+            lease=redis.held(),
+            tail=redis.tail,
+            told=redis.told.get(row.attempt, 0),
+            is_waiting=row.status is Status.PENDING,
+            connections=[it.connection if it.process else None for it in self._world.browsers],
+        )
+        self._looks.append(look)
         if len(self._looks) <= LEVEL_S:
             return
-        tail = self._looks[0][0]
-        is_owned = all(it[1] for it in self._looks)
-        is_waiting = all(it[2] is Status.PENDING for it in self._looks)
+        then = self._looks[0]
+        is_owned = then.lease is not None and all(it.lease == then.lease for it in self._looks)
+        is_waiting = all(it.is_waiting for it in self._looks)
+        assert not is_owned or index_of(look.tail) >= then.told, "the journal is not made whole again"
+        assert not is_owned or int(then.lease.split(b":")[0]) == row.attempt, (
+            "who lost the run goes on with it"
+        )
         for number, browser in enumerate(self._world.browsers):
-            if len({it[3][number] for it in self._looks}) > 1 or not connections[number]:
+            connections = {it.connections[number] for it in self._looks}
+            if connections != {browser.connection}:
                 continue
-            assert not is_owned or not tail or browser.shown.holds(tail), "a page stays behind"
+            is_level = not then.tail or browser.shown.holds(then.tail)
+            assert not is_owned or is_level, "a page stays behind"
             assert not is_waiting or browser.shown.is_waiting, "a page does not show that the run waits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How things stand; `told` is the last index that the row's attempt has ever added."""
+
+    lease: bytes | None
+    tail: EventId
+    told: int
+    is_waiting: bool
+    connections: list[int | None]
 
 
 def _one_of(which: int, things: list[T]) -> T:

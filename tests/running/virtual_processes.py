@@ -503,7 +503,7 @@ def step_of(world: World, step_name: str) -> Step:
             for percent in range(world.random.randrange(1, 6)):
                 context.log(f"{step_name} in attempt {attempt}")
                 context.progress(percent * 20)
-                await asyncio.sleep(world.random.choice((0.01, 0.05, 0.3, 1, 4)))
+                await asyncio.sleep(world.random.choice((0.01, 0.05, 0.3, 1, 9)))
             await context.before_change()
             world.check_owned(attempt)
             await asyncio.sleep(world.random.choice((0, 0.2)))

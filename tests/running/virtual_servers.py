@@ -233,6 +233,8 @@ class Redis(Server):
         self.folds: dict[str, list[Progress]] = {}
         """What has ever been the fold of the stream up to an id: after a loss an id may come again."""
         self.lease: Lease | None = None
+        self.told: dict[int, int] = {}
+        """The last index that each attempt has ever added."""
         self.lost_at: float | None = None
         """When it came back with less than it had; None again once something was added."""
         self.lost_messages = 0
@@ -285,24 +287,25 @@ class Redis(Server):
             if self.timeline.trace is not None:
                 self.timeline.trace(self.timeline.now, "journal", event)
             self.folds.setdefault(self.tail, []).append(progress)
+            self.told[progress.attempt] = max(progress.index, self.told.get(progress.attempt, 0))
             self._publish(event)
         return [1, b""]
 
-    def _take(self, value: bytes, life_ms: bytes, attempt: bytes) -> int:
+    def _take(self, value: bytes, life_ms: bytes, attempt: bytes) -> list[Any]:
         held = self.held()
         if held is not None and int(held.split(b":")[0]) > int(attempt):
-            return 0
+            return [0, b""]
         self._set_lease(value, life_ms)
-        return 1
+        return [1, self.tail.encode()]
 
-    def _renew(self, value: bytes, life_ms: bytes, _channel: bytes) -> int:
+    def _renew(self, value: bytes, life_ms: bytes, _channel: bytes) -> list[Any]:
         held = self.held()
         if held != value:
-            return int(held.split(b":")[0]) if held else 0
+            return [int(held.split(b":")[0]) if held else 0, b""]
         self._set_lease(value, life_ms)
         if self.entries:
             self._publish(self.entries[-1][1])
-        return -1
+        return [-1, self.tail.encode()]
 
     def _release(self, value: bytes, left: bytes, life_ms: bytes) -> None:
         if self.held() == value:
@@ -458,11 +461,16 @@ class Row(Server):
         status = Status.INITIALIZING if is_owned else Status.PENDING
         self.row = ProjectRow(project=project_of(RUN), status=status, attempt=int(is_owned))
         self.owned_until: dict[int, float] = {}
-        """When each attempt that is no longer the row's ceased to be that."""
+        """When each attempt ceased to own the run, as another one had word of owning it."""
         self.final_at: float | None = None
         self.ended_by: Way | None = None
         """The way by which the end of the run came."""
         self._timeline = timeline
+
+    def somebody_owns(self, attempt: int) -> None:
+        """Whoever claimed the run has word of that: what owned it before is to do no more."""
+        for earlier in range(attempt):
+            self.owned_until.setdefault(earlier, self._timeline.now)
 
     @property
     def is_short(self) -> bool:
@@ -478,7 +486,8 @@ class Row(Server):
         before, self.row = self.row, msgspec.structs.replace(self.row, **values)
         if self.row.attempt != before.attempt:
             assert self.row.attempt == before.attempt + 1
-            self.owned_until[before.attempt] = self._timeline.now
+            if self.row.status is Status.PENDING:
+                self.somebody_owns(self.row.attempt)
             self.final_at = None
         else:
             assert not before.status.is_final, "a final row changed without a claim"
@@ -519,7 +528,7 @@ class RowClient:
                 return None
             return self._table.change(attempt=row.attempt + 1, status=Status.INITIALIZING)
 
-        return await self._way.ask(serve, "writing")
+        return await self._claim(serve)
 
     async def take(self, _run: str, *, seen_attempt: int) -> ProjectRow | None:
         def serve() -> ProjectRow | None:
@@ -528,7 +537,7 @@ class RowClient:
                 return None
             return self._table.change(attempt=row.attempt + 1, status=Status.INITIALIZING)
 
-        return await self._way.ask(serve, "writing")
+        return await self._claim(serve)
 
     async def begin_again(
         self, _run: str, *, seen_attempt: int, reason: Reason, is_owned: bool
@@ -546,7 +555,13 @@ class RowClient:
                 completed_at=None,
             )
 
-        return await self._way.ask(serve, "writing")
+        return await self._claim(serve)
+
+    async def _claim(self, serve: Callable[[], ProjectRow | None]) -> ProjectRow | None:
+        row = await self._way.ask(serve, "writing")
+        if row is not None:
+            self._table.somebody_owns(row.attempt)
+        return row
 
     async def request_cancel(self, _run: str, *, at: datetime) -> bool:
         def serve() -> bool:

@@ -76,6 +76,29 @@ def test_redis_is_killed_under_a_run_and_every_viewer_ends_with_the_whole(
     assert len(logs) == 1
 
 
+def test_what_redis_lost_with_its_leases_intact_is_added_again_though_the_step_says_nothing(
+    start_cluster: StartCluster, gate: Gate, redis_server: RedisServer
+) -> None:
+    cluster = start_cluster(path=gate.path)
+    process = cluster.process()
+    allow(process)
+    gate.hold("create_repo")
+    gate.hold("setup_gitops")
+    project = process.create("Phoenix")
+    process.wait_for_event(project, type="step_started", step="create_repo")
+    wait_for(lambda: cluster.lease(project), "the run's lease")
+    redis_server.backup()
+    gate.release("create_repo")
+    process.wait_for_event(project, type="progress", step="setup_gitops")  # its last word for now
+    seen = cluster.events(project)
+    with_less(redis_server)
+    redis_server.start()
+    wait_for(lambda: cluster.events(project) == seen, "the whole journal again")
+    assert cluster.row(project)["status"] == "initializing"
+    gate.release("setup_gitops")
+    process.wait_for_end(project)
+
+
 def test_a_redis_that_is_frozen_for_20_seconds_takes_no_run_from_its_owner(
     start_cluster: StartCluster, gate: Gate, redis_server: RedisServer
 ) -> None:
