@@ -43,8 +43,8 @@ AHEAD_LIMIT_S = 10
 """How long a page that shows more than the journal has waits for its owner to make it whole again."""
 EVENTS_WRITTEN = 16
 """How many events are written at once where each has a frame: well below what a connection may hold."""
-BEATS = 500
-"""How many heartbeats are written before the event loop gets its turn: a millisecond or two."""
+BEATS = 50
+"""How many heartbeats are written before the event loop gets its turn: some tenths of a millisecond."""
 JOURNAL_CHECK_S = 0.5
 """How often is looked whether the journal answers."""
 ROW_CHECK_S = 5

@@ -91,6 +91,13 @@ class Database:
         """All rows."""
         return await self._run(self._connection.fetch_all(query))
 
+    async def fetch_tuples(self, query: Any) -> list[tuple[Any, ...]]:
+        """All rows as plain tuples, of columns that PostgreSQL's driver gives as they are wanted: no JSON.
+
+        For many rows: what a record gives by name costs 2 µs each time.
+        """
+        return [tuple(row._mapping) for row in await self.fetch_all(query)]
+
     async def fetch_val(self, query: Any) -> Any:
         """The first column of the first row, or None."""
         return await self._run(self._connection.fetch_val(query))

@@ -21,6 +21,8 @@ from initializer.projects.schema import projects
 __all__ = ["KeyUsed", "OpenRun", "Order", "ProjectPage", "ProjectRow", "Projects", "SlugTaken"]
 
 PAGE_SIZE = 20
+ROWS_AT_ONCE = 500
+"""How many rows are asked for at once where there may be thousands: others get their turn between."""
 _OPEN = [Status.PENDING.value, Status.INITIALIZING.value]
 _ENDED_SHORT = [Status.FAILED.value, Status.CANCELLED.value]
 
@@ -188,22 +190,41 @@ class Projects:
 
     async def open_runs(self) -> Mapping[str, OpenRun]:
         """The runs that are not over, oldest first."""
-        columns = (projects.c.id, projects.c.attempt, projects.c.status, projects.c.cancel_requested_at)
-        query = sa.select(*columns).where(projects.c.status.in_(_OPEN))
-        rows = await self._database.fetch_all(query.order_by(projects.c.created_at, projects.c.id))
-        return {
-            row.id: OpenRun(
-                attempt=row.attempt,
-                is_waiting=row.status == Status.PENDING.value,
-                is_cancelled=row.cancel_requested_at is not None,
+        columns = projects.c
+        place = (columns.created_at, columns.id)
+        query = (
+            sa.select(*place, columns.attempt, columns.status, columns.cancel_requested_at)
+            .where(columns.status.in_(_OPEN))
+            .order_by(*place)
+            .limit(ROWS_AT_ONCE)
+        )
+        runs: dict[str, OpenRun] = {}
+        rows = await self._database.fetch_tuples(query)
+        while rows:
+            for _, run, attempt, status, cancel_requested_at in rows:
+                runs[run] = OpenRun(
+                    attempt=attempt,
+                    is_waiting=status == Status.PENDING.value,
+                    is_cancelled=cancel_requested_at is not None,
+                )
+            if len(rows) < ROWS_AT_ONCE:
+                break
+            created_at, run, *_ = rows[-1]
+            is_behind = sa.or_(
+                columns.created_at > created_at, sa.and_(columns.created_at == created_at, columns.id > run)
             )
-            for row in rows
-        }
+            rows = await self._database.fetch_tuples(query.where(is_behind))
+        return runs
 
     async def statuses(self, ids: Iterable[str]) -> Mapping[str, Status]:
-        """The status of each of these projects, in one query."""
-        query = sa.select(projects.c.id, projects.c.status).where(projects.c.id.in_(list(ids)))
-        return {row.id: Status(row.status) for row in await self._database.fetch_all(query)}
+        """The status of each of these projects, in one query, or a few where there are many."""
+        asked = list(ids)
+        statuses: dict[str, Status] = {}
+        for start in range(0, len(asked), ROWS_AT_ONCE):
+            some = asked[start : start + ROWS_AT_ONCE]
+            query = sa.select(projects.c.id, projects.c.status).where(projects.c.id.in_(some))
+            statuses.update((run, Status(status)) for run, status in await self._database.fetch_tuples(query))
+        return statuses
 
     async def durations(self, template: str, *, last: int = 50) -> list[int]:
         """How long the last runs of a template that went well took, in milliseconds, the newest first."""

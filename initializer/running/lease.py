@@ -20,6 +20,8 @@ from initializer.running.ownership import Decision, Ownership
 
 __all__ = ["LeaseState", "LeaseUnavailable", "Leases", "lease_of", "open_leases"]
 
+LEASES_AT_ONCE = 500
+"""How many leases are asked for at once: others get their turn between."""
 ROW_LIMIT_S = 1.0
 """How long a renewal waits for a row; the other leases must not run out meanwhile."""
 
@@ -145,11 +147,13 @@ class Leases:
     async def look(self, runs: Iterable[str]) -> Mapping[str, LeaseState]:
         """What Redis says of these runs. Raises `LeaseUnavailable`."""
         names = list(runs)
-        if not names:
-            return {}
-        async with asking(LeaseUnavailable, "leases cannot be read"):
-            values: Any = await self._client.mget([lease_of(run) for run in names])
-        return {run: _state(value) for run, value in zip(names, values, strict=True)}
+        states: dict[str, LeaseState] = {}
+        for start in range(0, len(names), LEASES_AT_ONCE):
+            some = names[start : start + LEASES_AT_ONCE]
+            async with asking(LeaseUnavailable, "leases cannot be read"):
+                values: Any = await self._client.mget(map(lease_of, some))
+            states.update((run, _state(value)) for run, value in zip(some, values, strict=True))
+        return states
 
     async def keep(self) -> None:
         """Renew what is held three times in the life of a lease, for ever."""

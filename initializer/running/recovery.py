@@ -19,7 +19,6 @@ __all__ = ["LOOK_S", "Recovery", "recover", "retire_left_behind", "take_over", "
 
 LOOK_S = 1.0
 """How often a process looks for runs without an owner."""
-ROWS_ASKED = 500
 
 TakeUp = Callable[[Sight], Awaitable[object]]
 """What is done about a run that nobody owns, as long as that is so. Raises `DatabaseUnavailable`."""
@@ -51,11 +50,9 @@ async def retire_left_behind(
 
     Raises `DatabaseUnavailable` and `JournalUnavailable`.
     """
-    for start in range(0, len(journals), ROWS_ASKED):
-        statuses = await projects.statuses(journals[start : start + ROWS_ASKED])
-        for run, status in statuses.items():
-            if status.is_final:
-                await journal.retire(run, keep_for=keep_for)
+    for run, status in (await projects.statuses(journals)).items():
+        if status.is_final:
+            await journal.retire(run, keep_for=keep_for)
 
 
 class Recovery:

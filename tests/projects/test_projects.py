@@ -136,6 +136,26 @@ async def test_unfinished_runs_are_listed_oldest_first(projects: Projects) -> No
     assert [row.project.id for row in await projects.unfinished()] == ["c", "b"]
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3, 8, 100])
+async def test_open_runs_and_statuses_are_whole_however_many_are_asked_for_at_once(
+    projects: Projects, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("initializer.projects.projects.ROWS_AT_ONCE", at_once)
+    runs = [f"{n}{letter}" for n in range(3) for letter in "zay"]
+    for run in runs:  # three were created in one moment
+        await projects.add(project_of(run, created_at=at(int(run[0]))), idempotency_key=run)
+    await finish(projects, "1a", 1)
+    await projects.request_cancel("2y", at=at(9))
+    await projects.add(project_of("3", created_at=at(3)), idempotency_key="3", is_owned=False)
+    found = await projects.open_runs()
+    assert list(found) == ["0a", "0y", "0z", "1y", "1z", "2a", "2y", "2z", "3"]
+    assert [run for run, it in found.items() if it.is_cancelled] == ["2y"]
+    assert [run for run, it in found.items() if it.is_waiting] == ["3"]
+    statuses = await projects.statuses([*runs, "unknown"])
+    assert [run for run in runs if statuses[run] is Status.FAILED] == ["1a"]
+    assert statuses.keys() == set(runs)
+
+
 async def test_statuses_of_many_runs_are_one_query(projects: Projects) -> None:
     for run in ("a", "b"):
         await add(projects, run)
