@@ -38,10 +38,10 @@ def mark(name: str) -> str:
 
 
 def unless_marked(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """A filter that turns a mark into the mark of its own result."""
+    """A filter that turns a mark into the mark of its own result: of `x`, `x_` and its name."""
 
     def filtered(value: object, *arguments: object) -> Any:
-        return mark(name) if isinstance(value, str) else function(value, *arguments)
+        return f"{value[:-1]}_{name}{value[-1]}" if isinstance(value, str) else function(value, *arguments)
 
     return filtered
 

@@ -108,19 +108,16 @@ class Rendering:
         The view has to hold that event, if it is one (`Progress.holds`).
         The parts are rendered by the templates that the panel includes. Nothing of it depends on who watches.
         """
-        progress, now = view.progress, self._now()
-        title = swaps.title(self.title(project, progress.status, progress.percent))
+        progress = view.progress
         seen = index_of(after)
         if not seen or seen < progress.started_index or progress.status.is_final:
+            title = swaps.title(self.title(project, progress.status, progress.percent))
             icon = str(self._favicon(progress.status, oob=True))
             return title + icon + swaps.replace("#run", self.panel(project, view))
-        parts = [title, swaps.morph("#run-header", self._header(project, view, now))]
-        for step in progress.steps:
-            if step.index > seen:
-                head = self._step_head(project, view, step, now)
-                parts.append(swaps.morph(f"#step-{step.spec.name}-head", head))
-            if step.log and step.log[-1].index > seen:
-                parts.append(self._log_change(step, seen))
+        parts = [self._heads(project, view, [step for step in progress.steps if step.index > seen])]
+        parts += [
+            self._log_change(step, seen) for step in progress.steps if step.log and step.log[-1].index > seen
+        ]
         if progress.cancelling_index > seen:
             parts.append(self._actions_anew(project))
         return "".join(parts)
@@ -231,65 +228,57 @@ class Rendering:
             "elapsed_ms": elapsed_of(progress, now),
         }
 
-    def _header(self, project: Project, view: RunView, now: datetime) -> str:
-        """The header of a run that goes on."""
-        progress = view.progress
-        elapsed = elapsed_of(progress, now)
-        key = (_state_of(progress), elapsed is None)
-        mould = self._moulds.get(key)
-        if mould is None:
-            replace = msgspec.structs.replace
-            marked: dict[str, Any] = self._panel_values(
-                replace(project, name=mark("name")),
-                replace(view, progress=replace(progress, tail=mark("tail"))),
-            )
-            marked |= {"now_line": mark("now_line"), "said": mark("said")}
-            marked["progress"] = replace(marked["progress"], percent=mark("percent"))
-            if elapsed is not None:
-                marked["elapsed_ms"] = mark("elapsed")
-            mould = self._moulds[key] = Mould(self.render("fragments/run_header.html", **marked))
-        return mould.fill(
-            {
-                "name": safe(project.name),
-                "tail": progress.tail,
-                "percent": progress.percent,
-                "now_line": safe(self.words.now_line(view)),
-                "said": safe(self.words.said(progress)),
-                "elapsed": elapsed,
-                "clock": clock(elapsed or 0),
-            }
-        )
+    def _heads(self, project: Project, view: RunView, steps: Sequence[StepProgress]) -> str:
+        """The title, the header of a run that goes on, and the lines of these steps.
 
-    def _step_head(self, project: Project, view: RunView, step: StepProgress, now: datetime) -> str:
-        """The line of a step. While it runs, the same but for a few values."""
-        if step.status is not StepStatus.RUNNING or step.started_at is None:
-            values = self._panel_values(project, view)
-            return self.render("fragments/step_head.html", **values, step=step)
-        substep = step.substep
-        key = (step.spec, substep is None)
+        Where no more has changed than a running step it is the same again but for a few values.
+        """
+        step = steps[0] if steps else None
+        if len(steps) > 1 or (step is not None and step.status is not StepStatus.RUNNING):
+            return self._render_heads(self._panel_values(project, view), steps)
+        now = self._now()
+        elapsed = elapsed_of(view.progress, now)
+        substep = step.substep if step is not None else None
+        key = (_state_of(view.progress), elapsed is None, step and step.spec, substep is None)
         mould = self._moulds.get(key)
         if mould is None:
             if len(self._moulds) >= MAX_MOULDS:
                 self._moulds.clear()
-            marked: Any = msgspec.structs.replace(
-                step, message=mark("message"), percent=mark("percent"), started_at=mark("started")
-            )
-            if substep is not None:
-                part: Any = {"name": mark("substep"), "progress": mark("substep_percent")}
-                marked = msgspec.structs.replace(marked, substep=Substep(**part))
-            values = self._panel_values(project, view)
-            mould = self._moulds[key] = Mould(self.render("fragments/step_head.html", **values, step=marked))
-        elapsed = elapsed_ms(step.started_at, now)
-        return mould.fill(
-            {
+            marked = self._panel_values(project, view) | _marks(project, view.progress, elapsed)
+            mould = self._moulds[key] = Mould(self._render_heads(marked, [_marked(step)] if step else []))
+        now_line = safe(self.words.now_line(view))
+        values = {
+            "name": safe(project.name),
+            "tail": view.progress.tail,
+            "percent": view.progress.percent,
+            "now_line": now_line,
+            "said": safe(self.words.said(view.progress)),
+            "elapsed": elapsed,
+            "elapsed_clock": clock(elapsed or 0),
+        }
+        if step is not None:
+            assert step.started_at is not None  # it runs
+            started = elapsed_ms(step.started_at, now)
+            values |= {
                 "message": safe(self.words.say(step.message)),
-                "percent": step.percent,
-                "substep": substep and safe(self.words.say(substep.name)),
-                "substep_percent": substep and substep.progress,
-                "elapsed": elapsed,
-                "clock": clock(elapsed),
+                "step_percent": step.percent,
+                "started_elapsed": started,
+                "started_elapsed_clock": clock(started),
             }
-        )
+        if substep is not None:
+            values |= {"substep": safe(self.words.say(substep.name)), "substep_percent": substep.progress}
+        return mould.fill(values)
+
+    def _render_heads(self, values: Mapping[str, Any], steps: Sequence[StepProgress]) -> str:
+        progress = values["progress"]
+        parts = [
+            swaps.title(self.title(values["project"], progress.status, progress.percent)),
+            swaps.morph("#run-header", self.render("fragments/run_header.html", **values)),
+        ]
+        for step in steps:
+            head = self.render("fragments/step_head.html", **values, step=step)
+            parts.append(swaps.morph(f"#step-{step.spec.name}-head", head))
+        return "".join(parts)
 
     def _step_titles(self, project: Project) -> dict[str, str]:
         return {spec.name: self.words.say(spec.title) for spec in project.parameters.pipeline.steps}
@@ -324,6 +313,31 @@ class Rendering:
             return appended
         kept = LOG_TAIL_ROWS - len(rows)  # htmx looks for its targets before it swaps any
         return swaps.delete(f"{selector} > li:nth-last-child(n+{kept + 1})") + appended
+
+
+def _marks(project: Project, progress: Progress, elapsed: int | None) -> dict[str, Any]:
+    """What a panel is drawn with, with marks for what a mould leaves open."""
+    replace: Any = msgspec.structs.replace
+    return {
+        "project": replace(project, name=mark("name")),
+        "progress": replace(progress, tail=mark("tail"), percent=mark("percent")),
+        "now_line": mark("now_line"),
+        "said": mark("said"),
+        "elapsed_ms": None if elapsed is None else mark("elapsed"),
+    }
+
+
+def _marked(step: StepProgress) -> StepProgress:
+    """A running step with marks for what a mould leaves open."""
+    marks: dict[str, Any] = {
+        "message": mark("message"),
+        "percent": mark("step_percent"),
+        "started_at": mark("started"),
+    }
+    if step.substep is not None:
+        part: dict[str, Any] = {"name": mark("substep"), "progress": mark("substep_percent")}
+        marks["substep"] = Substep(**part)
+    return msgspec.structs.replace(step, **marks)
 
 
 def _state_of(progress: Progress) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -223,7 +224,7 @@ def awaiting(progress: Progress, reason: Reason) -> Progress:
     It goes on from here as it would from `progress`.
     """
     begun = _begun(progress, reason, progress.pipeline)
-    return msgspec.structs.replace(begun, status=Status.PENDING, started_at=None)
+    return msgspec.structs.replace(progress, **begun | {"status": Status.PENDING, "started_at": None})
 
 
 def advance(progress: Progress, event: Event) -> Progress:
@@ -244,9 +245,9 @@ def advance_all(progress: Progress, events: Iterable[Event]) -> Progress:
         if received != index + 1:
             raise IndexGap(expected=index + 1, received=received)
         if last is not None and not (own_attempt == attempt and _leaves_nothing_of(event, last)):
-            progress = _advance(progress, last, index)
+            progress = _advance(progress, last, int(attempt or 0), index)
         index, attempt, last = received, own_attempt, event
-    return progress if last is None else _advance(progress, last, index)
+    return progress if last is None else _advance(progress, last, int(attempt or 0), index)
 
 
 def _leaves_nothing_of(event: Event, last: Event) -> bool:
@@ -259,28 +260,31 @@ def _leaves_nothing_of(event: Event, last: Event) -> bool:
     )
 
 
-def _advance(progress: Progress, event: Event, index: int) -> Progress:
-    attempt = attempt_of(event.id)
-    firsts = progress.firsts if attempt == progress.attempt else (*progress.firsts, event.id)
-    progress = _apply(progress, event)
+def _advance(progress: Progress, event: Event, attempt: int, index: int) -> Progress:
+    changes = _changes(progress, event, index)
+    if attempt != progress.attempt:
+        changes["firsts"] = (*progress.firsts, event.id)
     return msgspec.structs.replace(
-        progress, tail=event.id, index=index, attempt=attempt, firsts=firsts, updated_at=event.at
+        progress, tail=event.id, index=index, attempt=attempt, updated_at=event.at, **changes
     )
 
 
-def _apply(progress: Progress, event: Event) -> Progress:
-    replace = msgspec.structs.replace
+def _changes(progress: Progress, event: Event, index: int) -> dict[str, Any]:
+    """What an event changes, by field, beside what every event does."""
     match event:
         case Progressed(step_progress=percent, message=message, substep=substep):
-            return _change_step(progress, event, percent=percent, message=message, substep=substep)
+            return _step_changes(progress, event, index, percent=percent, message=message, substep=substep)
         case Log():
-            return _with_log(progress, event)
+            return {"steps": _with_step(progress.steps, event.step, partial(_logged, event))}
         case Started(reason=reason, pipeline=pipeline):
-            return _started(progress, event.at, reason, pipeline)
+            begun = _begun(progress, reason, pipeline)
+            is_new = progress.started_at is None or reason is not Reason.TAKEOVER
+            return {**begun, "started_at": event.at} if is_new else begun
         case StepStarted():
-            return _change_step(
+            return _step_changes(
                 progress,
                 event,
+                index,
                 status=StepStatus.RUNNING,
                 started_at=event.at,
                 message="",
@@ -289,80 +293,78 @@ def _apply(progress: Progress, event: Event) -> Progress:
                 is_kept=False,
             )
         case StepCompleted(duration_ms=duration_ms, outputs=outputs, kept=is_kept):
-            progress = replace(progress, outputs={**progress.outputs, **outputs})
-            return _change_step(
+            changes = _step_changes(
                 progress,
                 event,
+                index,
                 status=StepStatus.COMPLETED,
                 percent=100,
                 duration_ms=duration_ms,
                 substep=None,
                 is_kept=is_kept,
             )
+            return {**changes, "outputs": {**progress.outputs, **outputs}}
         case StepFailed(duration_ms=duration_ms, error=error):
-            return _change_step(
-                progress, event, status=StepStatus.FAILED, duration_ms=duration_ms, error=error, substep=None
+            return _step_changes(
+                progress,
+                event,
+                index,
+                status=StepStatus.FAILED,
+                duration_ms=duration_ms,
+                error=error,
+                substep=None,
             )
         case StepCancelled(duration_ms=duration_ms):
-            return _change_step(
-                progress, event, status=StepStatus.CANCELLED, duration_ms=duration_ms, substep=None
+            return _step_changes(
+                progress, event, index, status=StepStatus.CANCELLED, duration_ms=duration_ms, substep=None
             )
         case StepSkipped(message=message):
-            return _change_step(
-                progress, event, status=StepStatus.SKIPPED, percent=100, duration_ms=0, message=message
+            return _step_changes(
+                progress, event, index, status=StepStatus.SKIPPED, percent=100, duration_ms=0, message=message
             )
         case Resource():
-            return replace(progress, resources=_with_resource(progress.resources, event))
+            return {"resources": _with_resource(progress.resources, event)}
         case Cancelling():
-            return replace(progress, cancelling_index=progress.index + 1)
+            return {"cancelling_index": index}
         case Saving():
-            return replace(progress, is_saving=True)
+            return {"is_saving": True}
         case Completed():
-            return replace(progress, status=Status.ACTIVE, is_saving=False, percent=100)
+            return {"status": Status.ACTIVE, "is_saving": False, "percent": 100}
         case Failed(error=error):
-            return replace(progress, status=Status.FAILED, is_saving=False, error=error)
-        case Cancelled():
-            return _cancelled(progress, event)
+            return {"status": Status.FAILED, "is_saving": False, "error": error}
+        case Cancelled(step=step):
+            ended = {"status": Status.CANCELLED, "is_saving": False}
+            if not step:
+                return ended
+            return ended | _step_changes(progress, event, index, status=StepStatus.CANCELLED, substep=None)
         case UnknownEvent():
-            return progress
+            return {}
         case _:
             raise TypeError(f"no rule for {type(event).__name__}")
 
 
-def _started(progress: Progress, at: datetime, reason: Reason, pipeline: Pipeline) -> Progress:
-    begun = _begun(progress, reason, pipeline)
-    is_new = begun.started_at is None or reason is not Reason.TAKEOVER
-    return msgspec.structs.replace(begun, started_at=at) if is_new else begun
-
-
-def _begun(progress: Progress, reason: Reason, pipeline: Pipeline) -> Progress:
+def _begun(progress: Progress, reason: Reason, pipeline: Pipeline) -> dict[str, Any]:
     """A new attempt keeps what is done, except a restart; the unfinished step begins again from its start.
 
     A takeover keeps a failure too: to try a failed step again is for people to ask.
     """
-    base = progress
+    index = progress.index + 1
     if reason is Reason.RESTART or not progress.steps:
-        waiting = Progress.waiting(pipeline)
-        base = msgspec.structs.replace(
-            waiting,
-            tail=progress.tail,
-            index=progress.index,
-            attempt=progress.attempt,
-            firsts=progress.firsts,
-            resources=progress.resources,
-        )
-    steps = tuple(_begun_again(step, reason, index=progress.index + 1) for step in base.steps)
-    return msgspec.structs.replace(
-        base,
-        pipeline=pipeline,
-        steps=steps,
-        status=Status.INITIALIZING,
-        is_saving=False,
-        cancelling_index=0,
-        reason=reason,
-        started_index=progress.index + 1,
-        error="",
-    )
+        steps = Progress.waiting(pipeline).steps
+        kept: dict[str, Any] = {"percent": 0, "outputs": {}}
+    else:
+        steps, kept = progress.steps, {}
+    return {
+        **kept,
+        "pipeline": pipeline,
+        "steps": tuple(_begun_again(step, reason, index=index) for step in steps),
+        "status": Status.INITIALIZING,
+        "is_saving": False,
+        "cancelling_index": 0,
+        "reason": reason,
+        "started_index": index,
+        "error": "",
+    }
 
 
 def _begun_again(step: StepProgress, reason: Reason, *, index: int) -> StepProgress:
@@ -375,37 +377,26 @@ def _begun_again(step: StepProgress, reason: Reason, *, index: int) -> StepProgr
     )
 
 
-def _cancelled(progress: Progress, event: Cancelled) -> Progress:
-    if event.step:
-        progress = _change_step(progress, event, status=StepStatus.CANCELLED, substep=None)
-    return msgspec.structs.replace(progress, status=Status.CANCELLED, is_saving=False)
-
-
-def _change_step(
+def _step_changes(
     progress: Progress,
     event: StepStarted | Progressed | StepCompleted | StepFailed | StepCancelled | StepSkipped | Cancelled,
+    index: int,
     **changes: Any,
-) -> Progress:
+) -> dict[str, Any]:
     """A step's change, and the percent of the whole: rounded down, never falling, 100 only at success."""
-
-    def changed(step: StepProgress) -> StepProgress:
-        return msgspec.structs.replace(step, index=event.index, **changes)
-
-    steps = _with_step(progress.steps, event.step, changed)
+    replace = msgspec.structs.replace
+    steps = _with_step(progress.steps, event.step, lambda step: replace(step, index=index, **changes))
     percent = weighted_percent([(step.spec.weight, step.percent) for step in steps])
-    return msgspec.structs.replace(progress, steps=steps, percent=max(progress.percent, min(percent, 99)))
+    return {"steps": steps, "percent": max(progress.percent, min(percent, 99))}
 
 
-def _with_log(progress: Progress, event: Log) -> Progress:
-    def logged(step: StepProgress) -> StepProgress:
-        return msgspec.structs.replace(
-            step,
-            log=(*step.log, *LogRow.of(event))[-LOG_TAIL_ROWS:],
-            log_lines=event.first + len(event.lines) - 1,
-            log_dropped=step.log_dropped + event.dropped,
-        )
-
-    return msgspec.structs.replace(progress, steps=_with_step(progress.steps, event.step, logged))
+def _logged(event: Log, step: StepProgress) -> StepProgress:
+    return msgspec.structs.replace(
+        step,
+        log=(*step.log, *LogRow.of(event))[-LOG_TAIL_ROWS:],
+        log_lines=event.first + len(event.lines) - 1,
+        log_dropped=step.log_dropped + event.dropped,
+    )
 
 
 def _with_step(

@@ -103,11 +103,8 @@ def test_what_is_filled_into_a_mould_is_what_the_template_makes(
     for progress in stages(run)[1:]:
         view = view_of(progress)
         values = rendering._panel_values(project, view)
-        header = rendering.render("fragments/run_header.html", **values)
-        assert rendering._header(project, view, at(1000)) == header
-        for step in progress.steps:
-            head = rendering.render("fragments/step_head.html", **values, step=step)
-            assert rendering._step_head(project, view, step, at(1000)) == head
+        for steps in ([], progress.steps, *([step] for step in progress.steps)):
+            assert rendering._heads(project, view, steps) == rendering._render_heads(values, steps)
 
 
 def test_a_page_keeps_the_last_rows_of_a_long_log() -> None:
