@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from initializer.access import Action
-from initializer.model.events import EventId, Substep, index_of
+from initializer.model.events import EventId, index_of
 from initializer.model.parameters import Project
 from initializer.model.progress import LOG_TAIL_ROWS, LogRow, Progress, Status, StepProgress, StepStatus
 from initializer.projects.projects import ProjectRow
@@ -114,10 +114,11 @@ class Rendering:
             title = swaps.title(self.title(project, progress.status, progress.percent))
             icon = str(self._favicon(progress.status, oob=True))
             return title + icon + swaps.replace("#run", self.panel(project, view))
-        parts = [self._heads(project, view, [step for step in progress.steps if step.index > seen])]
-        parts += [
-            self._log_change(step, seen) for step in progress.steps if step.log and step.log[-1].index > seen
-        ]
+        changed = [step for step in progress.steps if step.index > seen]
+        parts = [self._heads(project, view, changed)]
+        for step in progress.steps:
+            if step.log and step.log[-1].index > seen:
+                parts.append(self._log_change(step, seen))
         if progress.cancelling_index > seen:
             parts.append(self._actions_anew(project))
         return "".join(parts)
@@ -228,46 +229,69 @@ class Rendering:
             "elapsed_ms": elapsed_of(progress, now),
         }
 
-    def _heads(self, project: Project, view: RunView, steps: Sequence[StepProgress]) -> str:
-        """The title, the header of a run that goes on, and the lines of these steps.
+    def _heads(self, project: Project, view: RunView, changed: Sequence[StepProgress]) -> str:
+        """The title, the header of a run that goes on, and the lines of the steps that have changed.
 
-        Where no more has changed than a running step it is the same again but for a few values.
+        Where that is at most the running step, they are the same again but for a few values.
         """
-        step = steps[0] if steps else None
-        if len(steps) > 1 or (step is not None and step.status is not StepStatus.RUNNING):
-            return self._render_heads(self._panel_values(project, view), steps)
-        now = self._now()
-        elapsed = elapsed_of(view.progress, now)
-        substep = step.substep if step is not None else None
-        key = (_state_of(view.progress), elapsed is None, step and step.spec, substep is None)
+        progress = view.progress
+        place, step = _running(progress)
+        if (
+            step is None
+            or step.started_at is None
+            or progress.started_at is None
+            or view.is_interrupted
+            or (changed and changed != [step])
+        ):
+            return self._render_heads(self._panel_values(project, view), changed)
+        substep = step.substep
+        key = (
+            *(place, len(progress.steps), step.spec, not step.message, substep is None, not changed),
+            *(progress.is_saving, not progress.cancelling_index),
+        )
         mould = self._moulds.get(key)
         if mould is None:
             if len(self._moulds) >= MAX_MOULDS:
                 self._moulds.clear()
-            marked = self._panel_values(project, view) | _marks(project, view.progress, elapsed)
-            mould = self._moulds[key] = Mould(self._render_heads(marked, [_marked(step)] if step else []))
-        now_line = safe(self.words.now_line(view))
-        values = {
-            "name": safe(project.name),
-            "tail": view.progress.tail,
-            "percent": view.progress.percent,
-            "now_line": now_line,
-            "said": safe(self.words.said(view.progress)),
-            "elapsed": elapsed,
-            "elapsed_clock": clock(elapsed or 0),
-        }
-        if step is not None:
-            assert step.started_at is not None  # it runs
-            started = elapsed_ms(step.started_at, now)
-            values |= {
+            mould = self._moulds[key] = self._mould(project, view, step, has_line=bool(changed))
+        now = self._now()
+        elapsed = elapsed_ms(progress.started_at, now)
+        step_elapsed = elapsed_ms(step.started_at, now)
+        return mould.fill(
+            {
+                "name": safe(project.name),
+                "tail": progress.tail,
+                "percent": progress.percent,
+                "elapsed": elapsed,
+                "elapsed_clock": clock(elapsed),
                 "message": safe(self.words.say(step.message)),
                 "step_percent": step.percent,
-                "started_elapsed": started,
-                "started_elapsed_clock": clock(started),
+                "started_elapsed": step_elapsed,
+                "started_elapsed_clock": clock(step_elapsed),
+                "substep": substep and safe(self.words.say(substep.name)),
+                "substep_percent": substep and substep.progress,
             }
-        if substep is not None:
-            values |= {"substep": safe(self.words.say(substep.name)), "substep_percent": substep.progress}
-        return mould.fill(values)
+        )
+
+    def _mould(self, project: Project, view: RunView, step: StepProgress, *, has_line: bool) -> Mould:
+        """What is drawn of a view with that running step, with holes for what it says."""
+        replace: Any = msgspec.structs.replace
+        marked = replace(
+            step,
+            message=step.message and mark("message"),
+            percent=mark("step_percent"),
+            started_at=mark("started"),
+        )
+        if step.substep is not None:
+            marked = replace(
+                marked, substep=replace(step.substep, name=mark("substep"), progress=mark("substep_percent"))
+            )
+        steps = tuple(marked if it is step else it for it in view.progress.steps)
+        progress = replace(view.progress, steps=steps, tail=mark("tail"), percent=mark("percent"))
+        values = self._panel_values(replace(project, name=mark("name")), replace(view, progress=progress))
+        return Mould(
+            self._render_heads(values | {"elapsed_ms": mark("elapsed")}, [marked] if has_line else [])
+        )
 
     def _render_heads(self, values: Mapping[str, Any], steps: Sequence[StepProgress]) -> str:
         progress = values["progress"]
@@ -315,29 +339,12 @@ class Rendering:
         return swaps.delete(f"{selector} > li:nth-last-child(n+{kept + 1})") + appended
 
 
-def _marks(project: Project, progress: Progress, elapsed: int | None) -> dict[str, Any]:
-    """What a panel is drawn with, with marks for what a mould leaves open."""
-    replace: Any = msgspec.structs.replace
-    return {
-        "project": replace(project, name=mark("name")),
-        "progress": replace(progress, tail=mark("tail"), percent=mark("percent")),
-        "now_line": mark("now_line"),
-        "said": mark("said"),
-        "elapsed_ms": None if elapsed is None else mark("elapsed"),
-    }
-
-
-def _marked(step: StepProgress) -> StepProgress:
-    """A running step with marks for what a mould leaves open."""
-    marks: dict[str, Any] = {
-        "message": mark("message"),
-        "percent": mark("step_percent"),
-        "started_at": mark("started"),
-    }
-    if step.substep is not None:
-        part: dict[str, Any] = {"name": mark("substep"), "progress": mark("substep_percent")}
-        marks["substep"] = Substep(**part)
-    return msgspec.structs.replace(step, **marks)
+def _running(progress: Progress) -> tuple[int, StepProgress | None]:
+    """The step that runs, and its place."""
+    for place, step in enumerate(progress.steps):
+        if step.status is StepStatus.RUNNING:
+            return place, step
+    return 0, None
 
 
 def _state_of(progress: Progress) -> str:

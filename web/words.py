@@ -1,7 +1,7 @@
 """What the product says of runs, in one language: states, sentences, times."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from markupsafe import Markup
@@ -16,6 +16,7 @@ from web.room import RunView
 __all__ = ["ACTION_WORDS", "Words", "clock", "elapsed_ms", "elapsed_of", "stamp"]
 
 SECOND_MS, MINUTE_MS = 1000, 60_000
+_MILLISECOND = timedelta(milliseconds=1)
 
 ACTION_WORDS: Mapping[str, str] = {"cancel": "Cancel", "retry": "Retry", "restart": "Restart"}
 """What is written on the buttons."""
@@ -158,12 +159,16 @@ def elapsed_of(progress: Progress, now: datetime) -> int | None:
 
 
 def elapsed_ms(since: datetime, now: datetime) -> int:
-    return max(0, round((now - since).total_seconds() * 1000))
+    return max(0, (now - since) // _MILLISECOND)
 
 
 def clock(ms: int) -> str:
     """A running time: 0:07, 12:30, 1:02:03."""
-    seconds = ms // 1000
+    return _clock(ms // SECOND_MS)
+
+
+@lru_cache(maxsize=4096)
+def _clock(seconds: int) -> str:
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
 

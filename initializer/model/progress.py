@@ -261,19 +261,33 @@ def _leaves_nothing_of(event: Event, last: Event) -> bool:
 
 
 def _advance(progress: Progress, event: Event, attempt: int, index: int) -> Progress:
-    changes = _changes(progress, event, index)
-    if attempt != progress.attempt:
-        changes["firsts"] = (*progress.firsts, event.id)
+    firsts = progress.firsts if attempt == progress.attempt else (*progress.firsts, event.id)
+    if type(event) is Progressed:  # by far the most frequent, so in one go
+        steps = _with_step(progress.steps, event.step, lambda step: _reported(step, event, index))
+        return msgspec.structs.replace(
+            progress,
+            tail=event.id,
+            index=index,
+            attempt=attempt,
+            firsts=firsts,
+            updated_at=event.at,
+            steps=steps,
+            percent=_percent(progress, steps),
+        )
     return msgspec.structs.replace(
-        progress, tail=event.id, index=index, attempt=attempt, updated_at=event.at, **changes
+        progress,
+        tail=event.id,
+        index=index,
+        attempt=attempt,
+        firsts=firsts,
+        updated_at=event.at,
+        **_changes(progress, event, index),
     )
 
 
 def _changes(progress: Progress, event: Event, index: int) -> dict[str, Any]:
     """What an event changes, by field, beside what every event does."""
     match event:
-        case Progressed(step_progress=percent, message=message, substep=substep):
-            return _step_changes(progress, event, index, percent=percent, message=message, substep=substep)
         case Log():
             return {"steps": _with_step(progress.steps, event.step, partial(_logged, event))}
         case Started(reason=reason, pipeline=pipeline):
@@ -379,15 +393,26 @@ def _begun_again(step: StepProgress, reason: Reason, *, index: int) -> StepProgr
 
 def _step_changes(
     progress: Progress,
-    event: StepStarted | Progressed | StepCompleted | StepFailed | StepCancelled | StepSkipped | Cancelled,
+    event: StepStarted | StepCompleted | StepFailed | StepCancelled | StepSkipped | Cancelled,
     index: int,
     **changes: Any,
 ) -> dict[str, Any]:
-    """A step's change, and the percent of the whole: rounded down, never falling, 100 only at success."""
+    """A step's change, and what it makes of the whole."""
     replace = msgspec.structs.replace
     steps = _with_step(progress.steps, event.step, lambda step: replace(step, index=index, **changes))
+    return {"steps": steps, "percent": _percent(progress, steps)}
+
+
+def _percent(progress: Progress, steps: tuple[StepProgress, ...]) -> int:
+    """The percent of the whole with these steps: rounded down, never falling, 100 only at success."""
     percent = weighted_percent([(step.spec.weight, step.percent) for step in steps])
-    return {"steps": steps, "percent": max(progress.percent, min(percent, 99))}
+    return max(progress.percent, min(percent, 99))
+
+
+def _reported(step: StepProgress, event: Progressed, index: int) -> StepProgress:
+    return msgspec.structs.replace(
+        step, percent=event.step_progress, message=event.message, substep=event.substep, index=index
+    )
 
 
 def _logged(event: Log, step: StepProgress) -> StepProgress:
