@@ -85,7 +85,8 @@ class Visitors:
         Of a socket that closing cuts off while it connects the browser would complain as well.
         """
         for context in self._contexts:
-            context.cookies()  # with the answer has come all that was complained of before
+            if context.pages:  # else the test has closed it itself
+                context.cookies()  # with the answer has come all that was complained of before
         complaints = [it for it in self._complaints if not any(text in it for text in self._allowed)]
         for context in self._contexts:
             context.close()
