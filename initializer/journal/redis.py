@@ -17,7 +17,7 @@ from initializer.journal.journal import (
 )
 from initializer.journal.signal import next_turn
 from initializer.journal.subscription import Subscription, open_subscription
-from initializer.model.events import Event, EventId, attempt_of, decode_event, encode_event, index_of
+from initializer.model.events import Event, EventId, decode_event, encode_event
 from initializer.model.pace import Pace
 from initializer.redis_client import asking
 
@@ -192,22 +192,18 @@ def _following(messages: Sequence[Event], last: EventId) -> list[Event] | None:
     Known indexes are passed over: the tail is published again from time to time. Where another attempt goes
     on, what it said first may have been missed, and stand in the place of what is known.
     """
-    known = index_of(last)
+    attempt, _, place = last.partition("-")
+    known = int(place or 0)
     events: list[Event] = []
     for event in messages:
-        index = event.index
-        if index == known + 1 and attempt_of(event.id) == attempt_of(last or event.id):
+        own_attempt, _, place = event.id.partition("-")  # once for both: the hot path
+        index = int(place)
+        if index == known + 1 and (own_attempt == attempt or not attempt):
             events.append(event)
-            known, last = index, event.id
-        elif index > known or _is_rewritten(event.id, last):
+            known, attempt = index, own_attempt
+        elif index > known or int(own_attempt) > int(attempt) or (index == known and own_attempt != attempt):
             return None
     return events
-
-
-def _is_rewritten(event_id: EventId, last: EventId) -> bool:
-    """Whether an event in a place that is known says that the place has changed hands."""
-    is_newer = attempt_of(event_id) > attempt_of(last)
-    return is_newer or (index_of(event_id) == index_of(last) and event_id != last)
 
 
 def _decode_all(run: str, entries: Sequence[Any]) -> list[Event]:

@@ -141,9 +141,12 @@ class Subscription:
             group.create_task(self._ping(connection))
 
     def _take(self, answers: list[Any]) -> None:
+        """Hand on what has come. Raises `ResponseError`."""
         self._heard_at = time.monotonic()
         for answer in answers:
             if not isinstance(answer, list):
+                if isinstance(answer, ResponseError):
+                    raise answer
                 continue  # to a ping, with no subscription yet
             kind, name = answer[0], answer[1]
             if kind == b"message":
@@ -207,12 +210,10 @@ class _Answers(asyncio.Protocol):
         answers: list[Any] = []
         try:
             while (answer := self._reader.gets()) is not False:
-                if isinstance(answer, ResponseError):
-                    raise answer
                 answers.append(answer)
+            self._take(answers)
         except (ResponseError, InvalidResponse) as fault:
             self._fail(fault)
-        self._take(answers)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(exc or RedisConnectionError("closed by the server"))
