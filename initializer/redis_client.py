@@ -10,6 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from initializer.cancellation import cancellation_kept
 from initializer.errors import InitializerError
 
 __all__ = ["ANSWER_LIMIT_S", "REDIS_FAULTS", "RedisUnfit", "asking", "examine_redis", "open_redis"]
@@ -41,7 +42,7 @@ async def open_redis(
         url,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=read_limit_s,  # a wait_for, which before 3.12 can swallow a cancellation
+        socket_timeout=read_limit_s,  # a wait_for: see `cancellation_kept`
         decode_responses=is_text,
         socket_connect_timeout=ANSWER_LIMIT_S,
         max_connections=_POOL_SIZE,
@@ -58,8 +59,9 @@ async def asking(fault: type[InitializerError], what: str) -> AsyncIterator[None
     `what` could not be done; whether it has been done all the same is not known.
     """
     try:
-        async with asyncio.timeout(ANSWER_LIMIT_S):
-            yield
+        with cancellation_kept():
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                yield
     except REDIS_FAULTS as error:
         raise fault(f"{what}: {_without_password(str(error)) or 'no answer'}") from error
 

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
-from initializer.cancellation import is_cancelled
+from initializer.cancellation import cancellation_kept, is_cancelled
 from initializer.engines.bullmq import JOB_FAULT, QUEUE, Ticket, give_back
 from initializer.errors import InitializerError
 from initializer.redis_client import REDIS_FAULTS
@@ -56,9 +56,10 @@ class Card:
         A card that is gone, or out of reach, is no fault of the run's.
         """
         try:
-            await self._job.updateProgress(progress)
-            for line in lines:
-                await self._job.log(line)
+            with cancellation_kept():
+                await self._job.updateProgress(progress)
+                for line in lines:
+                    await self._job.log(line)
         except (*REDIS_FAULTS, JOB_FAULT) as error:
             log.info("job not updated", job=self._job.id, error=str(error))
 
