@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "initializer.background": set(),
     "initializer.syncing": set(),
     "initializer.model": {"initializer.errors"},
-    "initializer.redis_client": {"initializer.errors"},
+    "initializer.redis_client": {"initializer.errors", "initializer.cancellation"},
     "initializer.journal": {
         "initializer.errors",
         "initializer.model",
