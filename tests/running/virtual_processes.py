@@ -446,7 +446,7 @@ class Browser:
         after, progress = frame
         self._world.demand(after in ("", self.shown.tail), "a frame does not fit what the page shows")
         self._world.demand(self._is_fold(progress), "a frame is no fold")
-        has_waited = self._world.timeline.now - self._connected_at >= AHEAD_LIMIT_S
+        has_waited = self._world.timeline.now - self._connected_at > AHEAD_LIMIT_S - 0.001  # floats
         self._world.demand(
             has_waited or not (self.shown.tail and progress.lacks(self.shown.tail)),
             "a page sees a run go back",
