@@ -85,6 +85,8 @@ class _Held:
     def __init__(self, run: str, ownership: Ownership, owner: str) -> None:
         self.run, self.ownership = run, ownership
         self.value = f"{ownership.attempt}:{owner}"
+        self.is_verified = False
+        """Whether the row has named this attempt since the lease was set: else a renewal proves nothing."""
 
 
 class Leases:
@@ -185,26 +187,21 @@ class Leases:
             answers: list[tuple[int, bytes]] = await pipeline.execute()
         for one, (answer, tail) in zip(held, answers, strict=True):
             if answer == _RENEWED:
-                one.ownership.renewed(now=asked_at)
+                if one.is_verified and one.ownership.decide(now=asked_at) is Decision.PROCEED:
+                    one.ownership.renewed(now=asked_at)
                 self._tell_tail(one, tail)
             elif answer > one.ownership.attempt:
                 self._lose(one)
             else:
                 await self._take_anew(one)
+        async with asyncio.TaskGroup() as group:
+            for one in held:
+                if not one.is_verified or one.ownership.decide(now=asked_at) is Decision.VERIFY:
+                    group.create_task(self._verify(one))
 
     async def _take_anew(self, one: _Held) -> None:
-        """Set a lease that is not there. That proves nothing: after some time without, the row has to."""
-        asked_at = time.monotonic()
-        if one.ownership.decide(now=asked_at) is Decision.VERIFY:
-            try:
-                async with asyncio.timeout(ROW_LIMIT_S):
-                    attempt = await self._projects.attempt_of(one.run)
-            except (DatabaseUnavailable, TimeoutError):
-                return
-            one.ownership.row_read(attempt=attempt or 0, now=asked_at)
-        if one.ownership.decide(now=time.monotonic()) is Decision.STOP:
-            self._lose(one)
-            return
+        """Set a lease that is not there. That proves nothing, nor do its renewals until the row has."""
+        one.is_verified = False
         async with asking(LeaseUnavailable, "a lease cannot be taken"):
             is_taken, tail = await self._take(
                 keys=[lease_of(one.run), stream_of(one.run)],
@@ -215,6 +212,22 @@ class Leases:
         else:
             self._lose(one)
         if self._held.get(one.run) is not one:  # it was over in the meantime
+            await self._let_go([one], is_handed_over=False)
+
+    async def _verify(self, one: _Held) -> None:
+        """Ask the row whom it names: a newer attempt may have come and gone, and left no lease that tells."""
+        if one.ownership.decide(now=time.monotonic()) is Decision.STOP:
+            return
+        asked_at = time.monotonic()
+        try:
+            async with asyncio.timeout(ROW_LIMIT_S):
+                attempt = await self._projects.attempt_of(one.run)
+        except (DatabaseUnavailable, TimeoutError):
+            return
+        one.ownership.row_read(attempt=attempt or 0, now=asked_at)
+        one.is_verified = attempt == one.ownership.attempt
+        if not one.is_verified:
+            self._lose(one)
             await self._let_go([one], is_handed_over=False)
 
     def _tell_tail(self, one: _Held, tail: bytes) -> None:

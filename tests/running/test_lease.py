@@ -138,7 +138,23 @@ async def test_a_lease_that_redis_forgot_is_taken_anew_and_the_row_proves_the_re
     assert ownership.decide(now=time.monotonic()) is Decision.PROCEED
 
 
-async def test_a_process_that_was_stalled_past_its_lease_asks_the_row_before_it_takes_one(
+async def test_a_lease_that_is_set_anew_proves_nothing_where_a_newer_attempt_has_come_and_gone(
+    client: "Redis", process: Open, projects: Projects
+) -> None:
+    leases = await process("one")
+    ownership = leases.hold(RUN, 1)
+    await until(lambda: is_in(leases, LeaseState.HELD))
+    assert await projects.claim(RUN, seen_attempt=1) is not None
+    await client.delete(lease_of(RUN))  # as it is where Redis has lost all, and after the newer attempt's end
+
+    async def is_lost() -> bool:
+        return ownership.decide(now=time.monotonic()) is Decision.STOP
+
+    await until(is_lost)
+    await until(lambda: is_in(leases, LeaseState.ABSENT))
+
+
+async def test_a_process_that_was_stalled_past_its_lease_keeps_no_lease_where_the_row_names_another(
     client: "Redis", process: Open, projects: Projects
 ) -> None:
     leases = await process("one")
