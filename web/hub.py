@@ -7,8 +7,8 @@ viewers itself, the same bytes, and no task is woken. Elsewhere each viewer's ta
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 import structlog
@@ -92,73 +92,75 @@ class Hub:
 
         Whoever iterates closes it. It raises `WatchBroken` where the room's reader broke off.
         """
-        async with self._watching(row) as opened:
-            with self._attached(opened, after=after, language=language) as viewer:
-                yield self._frames(opened, viewer)
+        opened = await self._enter(row)
+        viewer = self._attach(opened, after=after, language=language)
+        try:
+            yield self._frames(opened, viewer)
+        finally:
+            self._leave(opened, viewer)
 
-    @asynccontextmanager
     async def deliver(
         self, row: ProjectRow, outlet: Outlet, *, after: EventId, language: Language = Language.ENGLISH
-    ) -> AsyncIterator[None]:
-        """Have what comes behind event `after` written to an outlet, and between it a heartbeat.
+    ) -> None:
+        """Have what comes behind event `after`, and between it a heartbeat, written to an outlet to its end.
 
-        It is closed with 1000 after the last frame, and with 1013 where the room's reader broke off or where
-        it takes nothing for long.
+        It is closed with 1000 after the last frame, and with 1013 where the reader of the room broke off
+        or where it takes nothing for long.
         """
-        async with self._watching(row) as opened:
-            with self._attached(opened, after=after, language=language, outlet=outlet) as viewer:
-                self._delivering[outlet] = viewer
-                outlet.on_drained = partial(self._catch_up, opened, viewer, outlet)
-                try:
-                    self._catch_up(opened, viewer, outlet)
-                    yield
-                finally:
-                    del self._delivering[outlet]
+        opened = await self._enter(row)
+        viewer = self._attach(opened, after=after, language=language, outlet=outlet)
+        self._delivering[outlet] = viewer
+        outlet.keep(
+            on_drained=partial(self._catch_up, opened, viewer, outlet),
+            on_closed=partial(self._leave, opened, viewer),
+        )
+        self._catch_up(opened, viewer, outlet)
 
-    @contextmanager
-    def _attached(
-        self, opened: "_OpenRoom", *, after: EventId, language: Language, outlet: Outlet | None = None
-    ) -> Iterator[Viewer]:
-        """A viewer in a room. Where it is ahead, it is shown what there is after a while."""
-        viewer = opened.room.attach(after=after, language=language, outlet=outlet)
-        waiting: asyncio.TimerHandle | None = None
-        if opened.room.is_ahead(viewer):
-            loop = asyncio.get_running_loop()
-            waiting = loop.call_later(AHEAD_LIMIT_S, self._wait_no_longer, opened, viewer)
-        try:
-            yield viewer
-        finally:
-            if waiting is not None:
-                waiting.cancel()
-            opened.room.detach(viewer)
-
-    @asynccontextmanager
-    async def _watching(self, row: ProjectRow) -> AsyncIterator["_OpenRoom"]:
-        """The run's room, once it has been read for the first time."""
+    async def _enter(self, row: ProjectRow) -> "_OpenRoom":
+        """The run's room with a place in it, once it has been read for the first time."""
         run = row.project.id
         opened = self._rooms.get(run)
         if opened is None:
-            opened = self._rooms[run] = _OpenRoom(self._new_room(row))
+            opened = self._rooms[run] = _OpenRoom(run, self._new_room(row))
             opened.reader = self._group.create_task(self._read(row, opened), name=f"reader of {run}")
-        opened.joining += 1
+        opened.places += 1
         try:
-            await opened.is_read.wait()
-            yield opened
-        finally:
-            opened.joining -= 1
-            if not opened.joining:
-                self._forget(run, opened)
-                opened.reader.cancel()
+            await opened.until_read()
+        except asyncio.CancelledError:
+            self._leave(opened)
+            raise
+        return opened
+
+    def _attach(
+        self, opened: "_OpenRoom", *, after: EventId, language: Language, outlet: Outlet | None = None
+    ) -> Viewer:
+        """Who takes a place in a room. Where it is ahead, it is shown what there is after a while."""
+        viewer = opened.room.attach(after=after, language=language, outlet=outlet)
+        if opened.room.is_ahead(viewer):
+            loop = asyncio.get_running_loop()
+            loop.call_later(AHEAD_LIMIT_S, self._wait_no_longer, opened, viewer)
+        return viewer
+
+    def _leave(self, opened: "_OpenRoom", viewer: Viewer | None = None) -> None:
+        """Give up a place in a room; with the last one it closes."""
+        if viewer is not None:
+            opened.room.detach(viewer)
+            if viewer.outlet is not None:
+                del self._delivering[viewer.outlet]
+        opened.places -= 1
+        if not opened.places:
+            self._forget(opened)
+            opened.reader.cancel()
 
     def view(self, run: str) -> RunView | None:
         """What the viewers of a run are shown now; None where nobody watches."""
         opened = self._rooms.get(run)
-        return opened.room.shown if opened and opened.is_read.is_set() else None
+        return opened.room.shown if opened and opened.is_read else None
 
     def close(self) -> None:
         """Stop all readers; who still watches is sent away."""
-        for run, opened in list(self._rooms.items()):
-            self._break_off(run, opened)
+        for opened in list(self._rooms.values()):
+            self._break_off(opened)
             opened.reader.cancel()
 
     async def check_rows(self) -> None:
@@ -232,7 +234,7 @@ class Hub:
         try:
             async with aclosing(self._journal.follow(run, interval_s=self._tick_s)) as following:
                 async for events in following:
-                    is_each = not self._tick_s and opened.is_read.is_set()
+                    is_each = not self._tick_s and opened.is_read
                     size = EVENTS_WRITTEN if is_each else FOLD_EVENTS
                     for start in range(0, len(events), size):
                         if start:
@@ -241,20 +243,21 @@ class Hub:
                             self._show_each(opened, events[start : start + size])
                         else:
                             opened.room.receive(events[start : start + size])
-                    if not opened.is_read.is_set():
+                    if not opened.is_read:
                         opened.room.expect(row, self._engine.position(run))
                     self._show(opened)
-                    opened.is_read.set()
+                    opened.let_in()
                     if opened.room.progress.status.is_final:
                         await self._end(run, opened)
                         if opened.room.is_over:
                             break
+                    del events  # as the journal has let go of them
         except (JournalUnavailable, JournalRewritten) as error:
             log.warning("viewers sent away", project=run, error=str(error))
-            self._break_off(run, opened)
+            self._break_off(opened)
         except Exception:
             log.exception("reader of a room broke off", project=run)
-            self._break_off(run, opened)
+            self._break_off(opened)
 
     async def _end_guarded(self, run: str, opened: "_OpenRoom") -> None:
         """End one room; where its row or summary cannot be used, no other room suffers."""
@@ -262,7 +265,7 @@ class Hub:
             await self._end(run, opened)
         except Exception:
             log.exception("page not ended", project=run)
-            self._break_off(run, opened)
+            self._break_off(opened)
 
     async def _end(self, run: str, opened: "_OpenRoom") -> None:
         """Send everyone the summary, read from the row; where that waits for another try, say so."""
@@ -281,22 +284,22 @@ class Hub:
                 return
             opened.room.end({each: self._rendering.speaking(each).last_frame(row) for each in Language})
             self._show(opened)
-        self._forget(run, opened)
+        self._forget(opened)
 
-    def _break_off(self, run: str, opened: "_OpenRoom") -> None:
+    def _break_off(self, opened: "_OpenRoom") -> None:
         """Send a room's viewers away, to come back and read anew."""
-        self._forget(run, opened)
+        self._forget(opened)
         opened.is_broken = True
-        opened.is_read.set()
+        opened.let_in()
         opened.room.wake()
         for viewer in opened.room.viewers:
             if viewer.outlet is not None:
                 viewer.outlet.close(TRY_AGAIN)
 
-    def _forget(self, run: str, opened: "_OpenRoom") -> None:
+    def _forget(self, opened: "_OpenRoom") -> None:
         """Whoever comes next gets a new room."""
-        if self._rooms.get(run) is opened:
-            del self._rooms[run]
+        if self._rooms.get(opened.run) is opened:
+            del self._rooms[opened.run]
 
     def _show(self, opened: "_OpenRoom") -> None:
         """Show what has come, and write it to whoever takes it."""
@@ -354,16 +357,30 @@ class Hub:
 
 
 class _OpenRoom:
-    """A room with its reader; `joining` counts its viewers, also those that wait for the first reading."""
+    """A run's room with its reader; `places` counts its viewers, and who waits for the first reading."""
 
     reader: asyncio.Task[None]
 
-    def __init__(self, room: Room) -> None:
-        self.room = room
-        self.joining = 0
-        self.is_read = asyncio.Event()
+    def __init__(self, run: str, room: Room) -> None:
+        self.run, self.room = run, room
+        self.places = 0
         self.is_broken = False
+        self._first_reading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._encoded = ("", b"")
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it has been read for the first time, or never will be."""
+        return self._first_reading.done()
+
+    async def until_read(self) -> None:
+        """Wait for the first reading."""
+        await asyncio.shield(self._first_reading)
+
+    def let_in(self) -> None:
+        """It has been read: nobody needs to wait any more."""
+        if not self.is_read:
+            self._first_reading.set_result(None)
 
     def encode(self, frame: str) -> bytes:
         """A message as one WebSocket frame, encoded once for all that get it one after the other."""

@@ -36,15 +36,16 @@ class LiveSocket:
         self._rendering = rendering
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Serve one viewer until the run ends or the viewer leaves."""
+        """Serve one viewer until the run ends or the viewer leaves, or have the hub do that."""
         await websocket.accept()
         with suppress(WebSocketDisconnect, TimeoutError):  # gone, or stuck
             code = await self._serve(websocket)
-            async with asyncio.timeout(STUCK_LIMIT_S):
-                await websocket.close(code)
+            if code is not None:
+                async with asyncio.timeout(STUCK_LIMIT_S):
+                    await websocket.close(code)
 
-    async def _serve(self, websocket: WebSocket) -> int:
-        """Send all there is; gives the code to close with."""
+    async def _serve(self, websocket: WebSocket) -> int | None:
+        """Send all there is; gives the code to close with, None where the hub will."""
         if "origin" in websocket.headers and not is_own_origin(websocket):
             return FORBIDDEN
         try:
@@ -63,8 +64,8 @@ class LiveSocket:
         outlet = outlet_of(websocket)
         if outlet is not None:
             outlet.write(encode_text(HEARTBEAT))  # so that the page knows at once that it is through
-            async with hub.deliver(row, outlet, after=after, language=language):
-                await _until_gone(websocket)
+            await hub.deliver(row, outlet, after=after, language=language)
+            return None
         try:
             async with hub.join(row, after=after, language=language) as frames:
                 await _send_until_gone(websocket, frames)

@@ -51,14 +51,19 @@ class Outlet(Protocol):
 
     is_full: bool
     """Whether more waits for the connection than should."""
-    on_drained: Callable[[], object]
-    """Called when the connection is no longer full."""
+
+    def keep(self, *, on_drained: Callable[[], object], on_closed: Callable[[], object]) -> None:
+        """Let the connection last when the app's call for it returns. What the peer says is dropped.
+
+        `on_drained` is called each time it is no longer full; `on_closed` once, after the call has returned:
+        when it is closed from either side, or was so before.
+        """
 
     def write(self, frames: bytes) -> None:
         """Send whole frames; a connection that is closing, or gone, takes none."""
 
     def close(self, code: int) -> None:
-        """Say goodbye behind all that was written; the app reads the disconnect."""
+        """Say goodbye behind all that was written."""
 
 
 class Viewer:

@@ -1,17 +1,19 @@
 """WebSocket frames that are encoded once and written to any number of connections.
 
 ASGI sends a message to one connection: each would encode the same text again, in a task that has to be
-woken for it. `SharedFrames`, for uvicorn's setting `ws=`, also takes finished frames; an app finds that as
-the `outlet_of` a socket. Under any other server, and where messages are compressed, there is none, and ASGI
-is what is left.
+woken for it, and that holds on to its request for as long as the connection lasts. `SharedFrames`, for
+uvicorn's setting `ws=`, also takes finished frames, and keeps a connection when the app's call has returned;
+an app finds that as the `outlet_of` a socket. Under any other server, and where messages are compressed,
+there is none, and ASGI is what is left.
 """
 
 import asyncio
 from asyncio.transports import BaseTransport
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
@@ -57,12 +59,25 @@ class SharedFrames(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_full = False
-        self.on_drained: Callable[[], object] = _nothing
+        self._on_drained: Callable[[], object] = _nothing
+        self._on_closed: Callable[[], object] = _nothing
+        self._end: _End | None = None
         self._cut_off: asyncio.TimerHandle | None = None
+        self._app, self.app = self.app, self._serve
 
     def write(self, frames: bytes) -> None:
         if self.conn.state is OPEN and not self.disconnected:
             self.transport.write(frames)
+
+    def keep(self, *, on_drained: Callable[[], object], on_closed: Callable[[], object]) -> None:
+        self._on_drained, self._on_closed = on_drained, on_closed
+        self._end = _End(self.loop)
+        while not self.queue.empty():
+            self._end.put_nowait(self.queue.get_nowait())
+        self.queue = cast(Any, self._end)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def close(self, code: int) -> None:
         if self.conn.state is not OPEN or self.disconnected:
@@ -86,6 +101,25 @@ class SharedFrames(WebSocketsSansIOProtocol):
             extensions[_EXTENSION] = self
         await super().run_asgi()
 
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The app's call, and all the time that a connection is kept for: uvicorn closes it afterwards."""
+        try:
+            await self._app(scope, receive, send)
+            if self._end is not None:
+                del scope, receive, send, self.scope
+                self.request.headers.clear()
+                self.response.headers.clear()
+                await self._end.has_come
+        finally:
+            self._on_closed()
+            self._on_drained = self._on_closed = _nothing
+
+    def send_receive_event_to_app(self) -> None:
+        if self._end is None:
+            super().send_receive_event_to_app()
+        else:
+            self.frames.clear()
+
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
@@ -97,7 +131,7 @@ class SharedFrames(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self.is_full = False
-        self.on_drained()
+        self._on_drained()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
@@ -109,7 +143,6 @@ class SharedFrames(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.on_drained = _nothing
         if self._cut_off is not None:
             self._cut_off.cancel()
 
@@ -117,6 +150,18 @@ class SharedFrames(WebSocketsSansIOProtocol):
         """A transport that is closed waits until all has been sent, to a peer that reads nothing for ever."""
         if self._cut_off is None and not self.disconnected:
             self._cut_off = self.loop.call_later(PARTING_LIMIT_S, self.transport.abort)
+
+
+class _End:
+    """In the place of what the app would read: only that it ends is of interest."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.has_come: asyncio.Future[None] = loop.create_future()
+
+    def put_nowait(self, message: Mapping[str, object]) -> None:
+        """Take a message that was for the app."""
+        if message["type"] == "websocket.disconnect" and not self.has_come.done():
+            self.has_come.set_result(None)
 
 
 def _nothing() -> None:

@@ -113,7 +113,7 @@ class RedisJournal:
         with self._subscription.listen(channel_of(run)) as listener:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SUBSCRIBE_LIMIT_S):
-                    await listener.is_subscribed.wait()
+                    await listener.until_subscribed()
             while True:
                 is_behind = listener.is_behind
                 messages = [_decode(run, message) for message in listener.take()]
@@ -130,6 +130,7 @@ class RedisJournal:
                 if events:
                     last = events[-1].id
                 yield behind(run, events, after)
+                del messages, events  # maybe all there ever was, and nothing may come for long
                 await next_turn(listener.woken, pace)
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:

@@ -6,7 +6,7 @@ in bulk: read message by message through that library, it costs more than everyt
 
 import asyncio
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -41,13 +41,18 @@ class Listener:
     def __init__(self) -> None:
         self.woken = asyncio.Event()
         self.is_behind = True
-        self.is_subscribed = asyncio.Event()
-        self._messages: deque[bytes] = deque()
+        self.is_subscribed = False
+        self._messages: list[bytes] = []
+
+    async def until_subscribed(self) -> None:
+        """Until all that is published from now on comes."""
+        while not self.is_subscribed:
+            self.woken.clear()
+            await self.woken.wait()
 
     def take(self) -> list[bytes]:
         """The messages since the last take, none where it was behind; from now on it is not."""
-        messages = [] if self.is_behind else list(self._messages)
-        self._messages.clear()
+        messages, self._messages = self._messages, []
         self.is_behind = False
         self.woken.clear()
         return messages
@@ -89,8 +94,7 @@ class Subscription:
         name = channel.encode()
         listener = Listener()
         self._listeners[name][listener] = None
-        if name in self._confirmed:
-            listener.is_subscribed.set()
+        listener.is_subscribed = name in self._confirmed
         self._change({name})
         try:
             yield listener
@@ -126,7 +130,7 @@ class Subscription:
             self._confirmed.clear()
             for listeners in self._listeners.values():
                 for listener in listeners:
-                    listener.is_subscribed.clear()
+                    listener.is_subscribed = False
                     listener.fall_behind()
             await connection.disconnect(nowait=True)
 
@@ -157,16 +161,15 @@ class Subscription:
             elif kind == b"unsubscribe":
                 self._confirmed.discard(name)
                 for listener in self._listeners.get(name, ()):  # came meanwhile; it is asked for again
-                    listener.is_subscribed.clear()
+                    listener.is_subscribed = False
 
     def _confirm(self, name: bytes) -> None:
         """From here on nothing is missed; what came before stands in the record."""
         self._confirmed.add(name)
         for listener in self._listeners.get(name, ()):
-            if listener.is_subscribed.is_set():
-                continue
-            listener.is_subscribed.set()
-            listener.fall_behind()
+            if not listener.is_subscribed:
+                listener.is_subscribed = True
+                listener.fall_behind()
 
     async def _subscribe(self, connection: Any) -> None:
         """Ask for what is listened to, and no longer for the rest: all that changed in one command.

@@ -354,7 +354,7 @@ def _begun(progress: Progress, reason: Reason, pipeline: Pipeline) -> Progress:
     steps = tuple(_begun_again(step, reason, index=progress.index + 1) for step in base.steps)
     return msgspec.structs.replace(
         base,
-        pipeline=pipeline,
+        pipeline=base.pipeline if base.pipeline == pipeline else pipeline,  # one for all that know it
         steps=steps,
         status=Status.INITIALIZING,
         is_saving=False,

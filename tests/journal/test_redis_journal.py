@@ -236,7 +236,7 @@ async def test_who_comes_as_the_last_one_leaves_reads_the_record_once_it_is_subs
 ) -> None:
     async with open_redis(redis_server.url) as client, open_subscription(client) as subscription:
         with subscription.listen("channel") as first:
-            await first.is_subscribed.wait()
+            await first.until_subscribed()
         redis_server.freeze()
         for _ in range(10):  # turns, in which the channel is asked for no longer
             await asyncio.sleep(0)

@@ -419,9 +419,9 @@ class Browser:
             if not process.is_serving:
                 return
             if self.has_outlet:
-                outlet = Pipe(self, partial(self._take, connection=connection))
-                async with process.hub.deliver(row, cast(Any, outlet), after=self.shown.tail):
-                    await outlet.closed.wait()
+                pipe = Pipe(self, partial(self._take, connection=connection))
+                await process.hub.deliver(row, pipe, after=self.shown.tail)
+                await pipe.last()
                 return
             async with process.hub.join(row, after=self.shown.tail) as joined, aclosing(joined) as frames:
                 async for frame in frames:
@@ -467,10 +467,19 @@ class Pipe:
     """A browser's connection as an `Outlet`: full while the browser takes its time over a frame."""
 
     def __init__(self, browser: Browser, take: Callable[[str], None]) -> None:
-        self.on_drained: Callable[[], object] = lambda: None
         self.is_full = False
-        self.closed = asyncio.Event()
+        self._closed = asyncio.Event()
         self._browser, self._take = browser, take
+
+    def keep(self, *, on_drained: Callable[[], object], on_closed: Callable[[], object]) -> None:
+        self._on_drained, self._on_closed = on_drained, on_closed
+
+    async def last(self) -> None:
+        """Until it is closed, or its process is gone."""
+        try:
+            await self._closed.wait()
+        finally:
+            self._on_closed()
 
     def write(self, frames: bytes) -> None:
         while frames:
@@ -483,12 +492,12 @@ class Pipe:
             asyncio.get_running_loop().call_later(self._browser.pause_s, self._drain)
 
     def close(self, _code: int) -> None:
-        self.closed.set()
+        self._closed.set()
 
     def _drain(self) -> None:
         self.is_full = False
-        if not self.closed.is_set():
-            self.on_drained()
+        if not self._closed.is_set():
+            self._on_drained()
 
 
 def step_of(world: World, step_name: str) -> Step:

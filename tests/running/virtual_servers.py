@@ -336,7 +336,7 @@ class Subscription:
     def listen(self, _channel: str) -> Iterator[Listener]:
         listener = Listener()
         if self.is_connected:
-            listener.is_subscribed.set()
+            listener.is_subscribed = True
         self._listeners[listener] = None
         try:
             yield listener
@@ -351,13 +351,13 @@ class Subscription:
     def cut(self) -> None:
         self.is_connected = False
         for listener in self._listeners:
-            listener.is_subscribed.clear()
+            listener.is_subscribed = False
             listener.fall_behind()
 
     def connect(self) -> None:
         self.is_connected = True
         for listener in self._listeners:
-            listener.is_subscribed.set()
+            listener.is_subscribed = True
             listener.fall_behind()
 
 

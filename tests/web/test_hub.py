@@ -294,7 +294,7 @@ async def test_viewers_that_come_during_the_first_reading_wait_for_it(theatre: T
 
     seen: list[str] = []
     coming = [asyncio.create_task(first_frame()) for _ in range(3)]
-    await until(lambda: bool(theatre.hub._rooms) and theatre.hub._rooms[RUN].joining == 3)
+    await until(lambda: bool(theatre.hub._rooms) and theatre.hub._rooms[RUN].places == 3)
     theatre.journal.gate.set()
     frames = await asyncio.gather(*coming)
     assert all(map(shows(1), frames))
@@ -309,7 +309,7 @@ async def test_viewers_that_leave_during_the_first_reading_leave_nothing(theatre
             await watcher.next()
 
     coming = [asyncio.create_task(come()) for _ in range(3)]
-    await until(lambda: bool(theatre.hub._rooms) and theatre.hub._rooms[RUN].joining == 3)
+    await until(lambda: bool(theatre.hub._rooms) and theatre.hub._rooms[RUN].places == 3)
     for task in coming[:2]:
         task.cancel()
     await asyncio.wait(coming[:2])

@@ -165,7 +165,7 @@ async def test_a_broken_reader_sends_its_viewers_away_to_come_back(server: LiveS
     async with connect(server.url) as viewer, connect(server.url) as other:
         for each in (viewer, other):
             await read_until(each, 'id="run"')
-        server.hub._break_off(RUN, server.hub._rooms[RUN])
+        server.hub._break_off(server.hub._rooms[RUN])
         assert [(await read_all(each))[1] for each in (viewer, other)] == [1013, 1013]
     async with connect(server.url) as back:
         await read_until(back, 'id="run"')
