@@ -1,6 +1,7 @@
 """The socket over real connections, where the server takes finished frames and where it does not."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
@@ -347,3 +348,31 @@ async def test_a_peer_that_breaks_the_protocol_is_refused_and_forgotten(server: 
         viewer.transport.write(b"\xff" * 20)
         assert (await read_all(viewer))[1] == 1002
     await until(lambda: not server.hub._rooms)
+
+
+async def test_one_that_leaves_before_it_is_let_in_is_forgotten(server: LiveServer) -> None:
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        protocol = ClientProtocol(parse_uri(server.url))
+        protocol.send_request(protocol.connect())
+        writer.writelines(protocol.data_to_send())
+        await reader.readuntil(b"\r\n\r\n")  # it is accepted, and its row is still being read
+        writer.write(Frame(Opcode.CLOSE, b"\x03\xe9").serialize(mask=True))
+        await reader.read()
+        writer.close()
+    await until(lambda: not server.hub._rooms)
+    assert not server.hub._delivering
+
+
+async def test_one_that_is_let_in_holds_on_to_no_request(shared: LiveServer) -> None:
+    async with connect(shared.url) as viewer:
+        await read_until(viewer, 'id="run"')
+        await until(lambda: not is_a_request_held())
+        await shared.log("still there")
+        await read_until(viewer, "still there")
+
+
+def is_a_request_held() -> bool:
+    """Whether a socket's ASGI scope, with all headers, is held, and does not just wait to be collected."""
+    gc.collect()
+    return any(type(each) is dict and each.get("type") == "websocket" for each in gc.get_objects())
