@@ -3,6 +3,7 @@
 An event is drafted without an id; the outbox gives it one, `{attempt}-{index}`, when it is appended.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
@@ -34,6 +35,7 @@ __all__ = [
     "UnknownEvent",
     "attempt_of",
     "decode_event",
+    "decode_events",
     "encode_event",
     "index_of",
     "is_final",
@@ -246,6 +248,14 @@ def decode_event(data: bytes) -> Event:
             raise
         return UnknownEvent(id=envelope.id, at=envelope.at, raw=bytes(data))
     return event
+
+
+def decode_events(lines: Sequence[bytes]) -> list[Event]:
+    """The same for many, faster."""
+    try:
+        return list(map(_decoder.decode, lines))
+    except msgspec.ValidationError:  # one that is unknown may be among them
+        return [decode_event(line) for line in lines]
 
 
 def is_final(event: Event) -> bool:
