@@ -59,11 +59,13 @@ class Listener:
 
     def receive(self, message: bytes) -> None:
         """Take a message in."""
-        if len(self._messages) >= MAX_HELD_MESSAGES:
-            self.fall_behind()
-        elif not self.is_behind:
-            self._messages.append(message)
+        if self.is_behind:
+            return
+        if not self._messages:
             self.woken.set()
+        self._messages.append(message)
+        if len(self._messages) > MAX_HELD_MESSAGES:
+            self.fall_behind()
 
     def fall_behind(self) -> None:
         """Give up what is held: something was missed, or may have been."""
