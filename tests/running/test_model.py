@@ -4,6 +4,7 @@ What runs here is the product's own code, from the engine to the frames, on serv
 design allows. Design 4.2, 4.3 and 5 say what has to hold all the same; it is looked at after every step.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -42,6 +43,7 @@ from initializer.running import attempt, context, ending, failure, lease, recove
 from web import hub
 
 pytestmark = pytest.mark.timeout(0)  # a soak lasts as long as it is told to
+IS_SOAK = "HISTORIES" in os.environ
 HISTORIES = int(os.environ.get("HISTORIES", "2000"))
 """How many histories are told: some 30 ms of CPU each."""
 TOLD_TWICE = 25
@@ -74,6 +76,7 @@ class VirtualDatetime(datetime):
 
 
 injected: Counter[str] = Counter()
+told = itertools.count(1)
 """How often each fault was caused."""
 _clock = SimpleNamespace(monotonic=lambda: 0.0)
 
@@ -97,7 +100,7 @@ def virtual_time() -> Iterator[None]:
 def told_in_virtual_time() -> Iterator[None]:
     with virtual_time():
         yield
-    if "HISTORIES" in os.environ and injected:
+    if IS_SOAK:
         sys.stderr.write("".join(f"| {fault} | {times:,} |\n" for fault, times in sorted(injected.items())))
 
 
@@ -317,6 +320,8 @@ class Runs(RuleBasedStateMachine):
         finally:
             for process in self.world.processes:
                 process.kill()
+        if IS_SOAK and (number := next(told)) % 1000 == 0:
+            sys.stderr.write(f"{number:,} histories told\n")
 
     def calm_down(self) -> None:
         world = self.world
@@ -418,7 +423,7 @@ def _one_of(which: int, things: list[T]) -> T:
 TestRuns = Runs.TestCase
 TestRuns.settings = settings(
     max_examples=HISTORIES,
-    derandomize="HISTORIES" not in os.environ,  # `make test` always tells the same ones, `make soak` others
+    derandomize=not IS_SOAK,  # `make test` always tells the same ones, `make soak` others
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,
