@@ -92,8 +92,7 @@ class Hub:
 
         Whoever iterates closes it. It raises `WatchBroken` where the room's reader broke off.
         """
-        opened = await self._enter(row)
-        viewer = self._attach(opened, after=after, language=language)
+        opened, viewer = await self._enter(row, after=after, language=language)
         try:
             yield self._frames(opened, viewer)
         finally:
@@ -107,8 +106,7 @@ class Hub:
         It is closed with 1000 after the last frame, and with 1013 where the reader of the room broke off
         or where it takes nothing for long.
         """
-        opened = await self._enter(row)
-        viewer = self._attach(opened, after=after, language=language, outlet=outlet)
+        opened, viewer = await self._enter(row, after=after, language=language, outlet=outlet)
         self._delivering[outlet] = viewer
         outlet.keep(
             on_drained=partial(self._catch_up, opened, viewer, outlet),
@@ -116,35 +114,37 @@ class Hub:
         )
         self._catch_up(opened, viewer, outlet)
 
-    async def _enter(self, row: ProjectRow) -> "_OpenRoom":
-        """The run's room with a place in it, once it has been read for the first time."""
+    async def _enter(
+        self, row: ProjectRow, *, after: EventId, language: Language, outlet: Outlet | None = None
+    ) -> tuple["_OpenRoom", Viewer]:
+        """Take a place in the run's room, once it has been read for the first time.
+
+        One that is ahead is shown what there is after a while.
+        """
         run = row.project.id
         opened = self._rooms.get(run)
         if opened is None:
-            opened = self._rooms[run] = _OpenRoom(run, self._new_room(row))
+            opened = _OpenRoom(run, self._new_room(row))
             opened.reader = self._group.create_task(self._read(row, opened), name=f"reader of {run}")
+            self._rooms[run] = opened
         opened.places += 1
         try:
             await opened.until_read()
-        except asyncio.CancelledError:
+            viewer = opened.room.attach(after=after, language=language, outlet=outlet)
+        except BaseException:
             self._leave(opened)
             raise
-        return opened
-
-    def _attach(
-        self, opened: "_OpenRoom", *, after: EventId, language: Language, outlet: Outlet | None = None
-    ) -> Viewer:
-        """Who takes a place in a room. Where it is ahead, it is shown what there is after a while."""
-        viewer = opened.room.attach(after=after, language=language, outlet=outlet)
         if opened.room.is_ahead(viewer):
             loop = asyncio.get_running_loop()
-            loop.call_later(AHEAD_LIMIT_S, self._wait_no_longer, opened, viewer)
-        return viewer
+            viewer.waiting = loop.call_later(AHEAD_LIMIT_S, self._wait_no_longer, opened, viewer)
+        return opened, viewer
 
     def _leave(self, opened: "_OpenRoom", viewer: Viewer | None = None) -> None:
         """Give up a place in a room; with the last one it closes."""
         if viewer is not None:
             opened.room.detach(viewer)
+            if viewer.waiting is not None:
+                viewer.waiting.cancel()
             if viewer.outlet is not None:
                 del self._delivering[viewer.outlet]
         opened.places -= 1

@@ -82,6 +82,8 @@ class Viewer:
         self.outlet = outlet
         self.behind_since_s = math.inf
         """When it was first passed over because its outlet was full, by a monotonic clock."""
+        self.waiting: asyncio.TimerHandle | None = None
+        """What ends its waiting, where it is ahead."""
         if outlet is None:
             self.woken = asyncio.Event()
             self.woken.set()

@@ -10,10 +10,10 @@ there is none, and ASGI is what is left.
 import asyncio
 from asyncio.transports import BaseTransport
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
@@ -27,6 +27,8 @@ WRITE_LIMIT_BYTES = 64 * 1024
 """What may wait for a connection that takes nothing; one that has more is full."""
 PARTING_LIMIT_S = 10
 """How long a connection that is being closed may take; then it is cut off, whatever still waits for it."""
+SHUTDOWN_PARTING_LIMIT_S = 2
+"""The same when the server stops: whoever takes the runs over waits for it."""
 
 MAX_KEPT_LENGTH = 8192
 """Up to which length frames are so frequent that their headers are kept."""
@@ -63,7 +65,6 @@ class SharedFrames(WebSocketsSansIOProtocol):
         self._on_closed: Callable[[], object] = _nothing
         self._end: _End | None = None
         self._cut_off: asyncio.TimerHandle | None = None
-        self._app, self.app = self.app, self._serve
 
     def write(self, frames: bytes) -> None:
         if self.conn.state is OPEN and not self.disconnected:
@@ -97,14 +98,17 @@ class SharedFrames(WebSocketsSansIOProtocol):
 
     async def run_asgi(self) -> None:
         if not self.conn.extensions:
-            extensions = cast(dict[str, object], self.scope["extensions"])
-            extensions[_EXTENSION] = self
-        await super().run_asgi()
+            cast(dict[str, object], self.scope["extensions"])[_EXTENSION] = self
+        self.app = partial(self._serve, self.app)
+        try:
+            await super().run_asgi()
+        finally:
+            del self.app  # it leads back here
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """The app's call, and all the time that a connection is kept for: uvicorn closes it afterwards."""
         try:
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             if self._end is not None:
                 del scope, receive, send, self.scope
                 self.request.headers.clear()
@@ -123,6 +127,10 @@ class SharedFrames(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._cut_off_later(SHUTDOWN_PARTING_LIMIT_S)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -143,13 +151,14 @@ class SharedFrames(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.conn.parser.close()  # it holds what holds it, and the collector of cycles comes seldom
         if self._cut_off is not None:
             self._cut_off.cancel()
 
-    def _cut_off_later(self) -> None:
+    def _cut_off_later(self, limit_s: float | None = None) -> None:
         """A transport that is closed waits until all has been sent, to a peer that reads nothing for ever."""
         if self._cut_off is None and not self.disconnected:
-            self._cut_off = self.loop.call_later(PARTING_LIMIT_S, self.transport.abort)
+            self._cut_off = self.loop.call_later(limit_s or PARTING_LIMIT_S, self.transport.abort)
 
 
 class _End:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -362,6 +363,32 @@ async def test_one_that_leaves_before_it_is_let_in_is_forgotten(server: LiveServ
         writer.close()
     await until(lambda: not server.hub._rooms)
     assert not server.hub._delivering
+
+
+async def test_one_that_has_left_is_freed_without_the_collector_of_cycles(shared: LiveServer) -> None:
+    gc.disable()
+    try:
+        async with connect(shared.url) as viewer:
+            await read_until(viewer, 'id="run"')
+            held = [weakref.ref(it) for each in shared.connections for it in (each, each.conn)]
+        await until(lambda: not any(it() for it in held))
+    finally:
+        gc.enable()
+
+
+async def test_a_server_that_stops_waits_for_no_viewer_that_is_stuck(
+    shared: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_frames, "PARTING_LIMIT_S", 1000)
+    monkeypatch.setattr(shared_frames, "SHUTDOWN_PARTING_LIMIT_S", 0.1)
+    shared.server.config.timeout_graceful_shutdown = None
+    stuck = Stuck(shared)
+    async with connect(f"{shared.url}?after=1-2") as viewer:
+        await until(lambda: len(shared.hub._delivering) == 2)
+        await fill(shared, viewer)
+        shared.stop()
+        await until(lambda: not shared.connections)
+    stuck.close()
 
 
 async def test_one_that_is_let_in_holds_on_to_no_request(shared: LiveServer) -> None:
