@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -111,6 +112,23 @@ async def test_a_newer_attempts_lease_ends_the_ownership(
     assert await client.get(lease_of(RUN)) == b"2:other"
     assert newer.decide(now=time.monotonic()) is Decision.PROCEED
     assert one.hold(RUN, 1).decide(now=time.monotonic()) is Decision.STOP  # held again, it stays lost
+
+
+async def test_a_lease_that_a_newer_attempt_sets_between_the_look_and_the_taking_is_left_to_it(
+    client: "Redis", projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = Leases(client, projects, owner="one", lease_s=LEASE_S)
+    take = leases._take
+
+    async def take_late(**values: Any) -> Any:
+        await client.set(lease_of(RUN), "2:other")
+        return await take(**values)
+
+    monkeypatch.setattr(leases, "_take", take_late)
+    ownership = leases.hold(RUN, 1)
+    await leases._renew_all()
+    assert await client.get(lease_of(RUN)) == b"2:other"
+    assert ownership.decide(now=time.monotonic()) is Decision.STOP
 
 
 async def test_a_process_that_is_through_with_a_newer_attempt_proves_nothing_for_the_older_one(
