@@ -197,6 +197,7 @@ async def test_only_the_attempt_that_owns_a_run_ends_it(projects: Projects) -> N
     await projects.claim("a1", seen_attempt=1)
     assert not await finish(projects, "a1", 1)
     assert await finish(projects, "a1", 2)
+    assert not await finish(projects, "a1", 1)  # though the row says what it would have written
     row = await projects.get("a1")
     assert row is not None
     assert row.status is Status.FAILED
