@@ -217,3 +217,39 @@ async def test_an_end_that_is_written_again_counts_as_landed_and_another_one_doe
 
 async def test_a_run_that_nobody_knows_cannot_be_ended(projects: Projects) -> None:
     assert not await finish(projects, "a1", 1)
+
+
+async def test_a_wish_to_cancel_is_written_once_while_the_run_lasts_and_holds_for_no_other_try(
+    projects: Projects,
+) -> None:
+    await add(projects, "a1")
+    assert await projects.request_cancel("a1", at=at(3))
+    assert not await projects.request_cancel("a1", at=at(4))
+    row = await projects.get("a1")
+    assert row is not None
+    assert row.cancel_requested_at == at(3)
+    await finish(projects, "a1", 1)
+    again = await projects.begin_again("a1", seen_attempt=1, reason=Reason.RETRY)
+    assert again is not None
+    assert (again.attempt, again.cancel_requested_at, again.error) == (2, None, None)
+    await finish(projects, "a1", 2)
+    assert not await projects.request_cancel("a1", at=at(5))
+    row = await projects.get("a1")
+    assert row is not None
+    assert row.cancel_requested_at is None
+
+
+async def test_a_run_is_begun_again_once_it_ended_short_and_taken_while_it_waits(projects: Projects) -> None:
+    await add(projects, "a1")
+    assert await projects.begin_again("a1", seen_attempt=1, reason=Reason.RETRY) is None
+    assert await projects.take("a1", seen_attempt=1) is None
+    await finish(projects, "a1", 1)
+    again = await projects.begin_again("a1", seen_attempt=1, reason=Reason.RETRY, is_owned=False)
+    assert again is not None
+    assert (again.status, again.attempt, again.reason) == (Status.PENDING, 2, Reason.RETRY)
+    taken = await projects.take("a1", seen_attempt=2)
+    assert taken is not None
+    assert (taken.status, taken.attempt, taken.reason) == (Status.INITIALIZING, 3, Reason.RETRY)
+    assert await projects.take("a1", seen_attempt=3) is None
+    await finish(projects, "a1", 3, Status.ACTIVE)
+    assert await projects.begin_again("a1", seen_attempt=3, reason=Reason.RESTART) is None
