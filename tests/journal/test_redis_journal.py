@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from harness.proxy import Relay
 from harness.servers import RedisServer
+from initializer.journal import subscription as subscription_module
 from initializer.journal.journal import (
     AppendRefused,
     JournalDamaged,
@@ -248,6 +249,29 @@ async def test_who_comes_as_the_last_one_leaves_reads_the_record_once_it_is_subs
             assert second.is_behind
 
 
+async def test_who_comes_long_after_the_last_one_left_is_subscribed_no_sooner_than_redis_says(
+    redis_server: RedisServer,
+) -> None:
+    async with open_redis(redis_server.url) as client, open_subscription(client) as subscribed:
+
+        async def is_unsubscribed() -> bool:
+            return not await client.pubsub_channels("channel")
+
+        with subscribed.listen("channel") as first:
+            await first.is_subscribed.wait()
+        await until(is_unsubscribed)
+        await client.ping()  # what the subscription was told before that has been read
+        redis_server.freeze()
+        with subscribed.listen("channel") as second:
+            second.take()
+            assert not second.is_subscribed.is_set()
+            redis_server.thaw()
+            async with asyncio.timeout(DEADLINE_S):
+                await second.woken.wait()
+            assert second.is_subscribed.is_set()
+            assert second.is_behind
+
+
 async def test_a_message_that_was_lost_is_read_from_the_stream_when_the_next_one_comes(
     client: "Redis", journal: RedisJournal
 ) -> None:
@@ -318,6 +342,27 @@ async def test_a_subscription_that_is_cut_comes_back_by_itself_and_nothing_is_mi
         assert indexes(await take_upto(following, 30)) == list(range(1, 31))
         await journal.append("b2", events(1), expected_tail=None)
         assert indexes(await take_upto(other, 1)) == [1]
+
+
+async def test_a_connection_without_a_word_is_made_anew_and_nothing_is_missed(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription_module, "PING_S", 0.1)
+    async with journal_at(redis_server.url) as journal, follow(journal) as following:
+        assert await anext(following) == []
+
+        async def is_away() -> bool:
+            return journal.is_away
+
+        async def is_back() -> bool:
+            return not journal.is_away
+
+        redis_server.freeze()
+        await until(is_away)
+        redis_server.thaw()
+        await until(is_back)
+        await journal.append(RUN, events(1), expected_tail=None)
+        assert indexes(await take_upto(following, 1)) == [1]
 
 
 async def test_without_its_server_everything_is_unavailable_and_afterwards_all_is_there(
