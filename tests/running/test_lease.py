@@ -15,7 +15,7 @@ from initializer.background import in_background
 from initializer.engines.inline import InlineEngine
 from initializer.journal.redis import channel_of, open_redis_journal
 from initializer.model.events import Reason, Saving, Started
-from initializer.projects.database import open_database
+from initializer.projects.database import DatabaseUnavailable, open_database
 from initializer.projects.projects import Projects
 from initializer.redis_client import open_redis
 from initializer.running import recovery
@@ -172,6 +172,36 @@ async def test_a_lease_that_is_set_anew_proves_nothing_where_a_newer_attempt_has
     await until(lambda: is_in(leases, LeaseState.ABSENT))
 
 
+async def test_a_lease_that_is_set_anew_proves_nothing_as_long_as_the_row_cannot_be_asked(
+    client: "Redis", projects: Projects
+) -> None:
+    class Distant(Projects):
+        is_away = False
+
+        async def attempt_of(self, project_id: str) -> int | None:
+            if self.is_away:
+                raise DatabaseUnavailable("away")
+            return await super().attempt_of(project_id)
+
+    distant = Distant(projects._database)
+
+    async def is_unproven() -> bool:
+        return ownership.decide(now=time.monotonic()) is Decision.VERIFY
+
+    async def is_proven() -> bool:
+        return ownership.decide(now=time.monotonic()) is Decision.PROCEED
+
+    async with open_leases(client, distant, owner="one", lease_s=LEASE_S) as leases:
+        ownership = leases.hold(RUN, 1)
+        await until(is_proven)
+        distant.is_away = True
+        await client.flushall()
+        await until(is_unproven)
+        assert await is_in(leases, LeaseState.HELD)
+        distant.is_away = False
+        await until(is_proven)
+
+
 async def test_a_process_that_was_stalled_past_its_lease_keeps_no_lease_where_the_row_names_another(
     client: "Redis", process: Open, projects: Projects
 ) -> None:
@@ -187,6 +217,31 @@ async def test_a_process_that_was_stalled_past_its_lease_keeps_no_lease_where_th
 
     await until(is_lost)
     assert await is_in(leases, LeaseState.ABSENT)
+
+
+async def test_a_renewal_takes_back_no_doubt(client: "Redis", projects: Projects) -> None:
+    leases = Leases(client, projects, owner="one", lease_s=LEASE_S)
+    ownership = leases.hold(RUN, 1)
+    await leases._renew_all()
+    assert await projects.claim(RUN, seen_attempt=1) is not None
+    ownership.doubted()
+    await leases._renew_all()
+    assert ownership.decide(now=time.monotonic()) is Decision.STOP
+
+
+async def test_an_answer_that_is_read_late_proves_nothing_of_the_time_since(
+    client: "Redis", projects: Projects
+) -> None:
+    leases = Leases(client, projects, owner="one", lease_s=LEASE_S)
+    ownership = leases.hold(RUN, 1)
+    await leases._renew_all()
+    assert await projects.claim(RUN, seen_attempt=1) is not None
+    renewing = asyncio.create_task(leases._renew_all())
+    for _ in range(5):  # turns, in which the renewal is asked for
+        await asyncio.sleep(0)
+    time.sleep(2 * LEASE_S)  # noqa: ASYNC251 - this process stands still
+    await renewing
+    assert ownership.decide(now=time.monotonic()) is not Decision.PROCEED
 
 
 async def test_without_redis_nothing_is_proven_and_nobody_is_declared_dead(
