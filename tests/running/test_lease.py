@@ -289,6 +289,46 @@ async def test_a_run_that_is_over_leaves_no_lease(process: Open) -> None:
     await leases.drop(RUN, 1)
 
 
+async def test_a_run_that_ends_as_its_lease_is_set_leaves_no_lease(
+    client: "Redis", projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = Leases(client, projects, owner="one", lease_s=60)
+    take = leases._take
+
+    async def take_late(**values: Any) -> Any:
+        await leases.drop(RUN, 1)
+        return await take(**values)
+
+    monkeypatch.setattr(leases, "_take", take_late)
+    leases.hold(RUN, 1)
+    await leases._renew_all()
+    assert await is_in(leases, LeaseState.ABSENT)
+
+
+async def test_an_attempt_that_lost_its_run_sets_no_lease_anew(client: "Redis", projects: Projects) -> None:
+    """Its step may last for long yet, and whoever owns the run now may die."""
+    leases = Leases(client, projects, owner="one", lease_s=60)
+    ownership = leases.hold(RUN, 1)
+    await leases._renew_all()
+    assert await is_in(leases, LeaseState.HELD)
+    ownership.fenced()
+    await client.delete(lease_of(RUN))
+    await leases._renew_all()
+    assert await is_in(leases, LeaseState.ABSENT)
+
+
+async def test_the_end_of_an_older_attempt_lets_no_lease_of_a_newer_one_go(
+    client: "Redis", projects: Projects
+) -> None:
+    leases = Leases(client, projects, owner="one", lease_s=60)
+    leases.hold(RUN, 1)
+    assert await projects.claim(RUN, seen_attempt=1) is not None
+    leases.hold(RUN, 2)
+    await leases._renew_all()
+    await leases.drop(RUN, 1)
+    assert await client.get(lease_of(RUN)) == b"2:one"
+
+
 async def test_each_renewal_publishes_the_tail_again(client: "Redis", process: Open) -> None:
     async with open_redis_journal(client) as journal, client.pubsub() as listener:
         started = Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE).numbered(1, 1)
