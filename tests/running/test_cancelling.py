@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from initializer.journal.file import FileJournal
-from initializer.model.events import Event, Reason, Started, StepStarted
+from initializer.model.events import Event, Reason, Started, StepCompleted, StepStarted
 from initializer.model.progress import Status
 from initializer.projects.database import open_database
 from initializer.projects.projects import Projects
@@ -274,10 +274,37 @@ async def test_processes_that_died_in_an_earlier_try_are_not_held_against_a_retr
     assert (await stage.row()).status is Status.ACTIVE
 
 
+@pytest.mark.parametrize("has_got_on", [False, True])
+async def test_the_third_takeover_within_one_step_fails_the_run_there(stage: Stage, has_got_on: bool) -> None:
+    failing = Failing()
+    failing.is_mended = True
+    await stage.add(*failing.steps())
+    pipeline = stage.project.parameters.pipeline
+    told: list[Event] = []
+    for attempt, reason in ((1, Reason.CREATED), (2, Reason.TAKEOVER), (3, Reason.TAKEOVER)):
+        drafts: list[Event] = [Started(at=at(1), reason=reason, pipeline=pipeline)]
+        if attempt < 3 or not has_got_on:
+            drafts.append(StepStarted(at=at(1), step="first"))
+        if attempt == 2 and has_got_on:
+            drafts.append(StepCompleted(at=at(2), step="first", duration_ms=1, outputs={"made": "yes"}))
+        told += [draft.numbered(attempt, len(told) + n) for n, draft in enumerate(drafts, 1)]
+    await stage.journal.append(RUN, told, expected_tail=None)
+    for seen in (1, 2, 3):
+        await stage.projects.claim(RUN, seen_attempt=seen)
+    leases: Any = NoLeases()
+    await stage.run(*failing.steps(), attempt=4, reason=Reason.TAKEOVER, leases=leases)
+    row = await stage.row()
+    if has_got_on:
+        assert (row.status, failing.ran) == (Status.ACTIVE, ["second"])
+    else:
+        assert (row.status, failing.ran) == (Status.FAILED, [])
+        assert row.error == "First failed: the worker stopped three times here"
+
+
 class NoLeases:
     """Leases that prove everything."""
 
-    on_forgotten = None
+    on_tail = None
 
     def hold(self, run: str, attempt: int, **_: object) -> None:
         """There is nothing to prove."""
