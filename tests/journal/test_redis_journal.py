@@ -391,6 +391,25 @@ async def test_without_its_server_everything_is_unavailable_and_afterwards_all_i
             assert indexes(await take_upto(again, 4)) == [4]
 
 
+async def test_a_follower_that_has_begun_waits_for_a_server_that_is_away(redis_server: RedisServer) -> None:
+    """Begun anew, it could see the run go back: its owner may not have made the stream whole again."""
+    async with journal_at(redis_server.url) as journal, follow(journal) as following:
+        await journal.append(RUN, events(2), expected_tail=None)
+        await take_upto(following, 2)
+        reading = asyncio.create_task(take_upto(following, 3))
+
+        async def is_away() -> bool:
+            return journal.is_away
+
+        redis_server.kill()
+        await until(is_away)
+        with pytest.raises(JournalUnavailable):
+            await journal.read(RUN)
+        redis_server.start()
+        await journal.append(RUN, events(1, first=3), expected_tail="1-2")
+        assert indexes(await reading) == [3]
+
+
 async def test_a_follower_of_what_another_attempt_wrote_anew_is_told_so(
     client: "Redis", journal: RedisJournal
 ) -> None:
