@@ -235,6 +235,14 @@ def test_a_run_that_waits_for_another_try_waits_though_its_journal_lost_the_end_
     assert (room.shown.progress.status, room.shown.position) == (Status.PENDING, 3)
 
 
+def test_a_run_that_is_taken_over_is_not_shown_to_wait_while_its_journal_has_no_word_of_that() -> None:
+    room, _ = room_at(5)
+    before = room.progress
+    room.expect(ProjectRow(project=project_of("a1"), status=Status.INITIALIZING, attempt=2), None)
+    room.tick()
+    assert room.shown.progress == before
+
+
 @given(expected=st.sampled_from([Reason.RETRY, Reason.RESTART]), runs=runs())
 def test_whatever_another_try_was_expected_for_it_is_shown_as_it_begins(expected: Reason, runs: Run) -> None:
     room = Room(RunView(progress=Progress.waiting(runs.pipeline)), Rendered())
