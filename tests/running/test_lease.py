@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -371,6 +371,36 @@ async def test_a_run_without_a_lease_is_claimed_once_by_one_of_many_processes(
         assert sorted(claimed()) == [("a1", 2, Reason.TAKEOVER), ("b2", 2, Reason.TAKEOVER)]
         for keeper in keepers:
             keeper.cancel()
+
+
+async def test_a_run_is_not_lost_by_looks_between_which_redis_did_not_answer(
+    client: "Redis", projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "LOOK_S", 0.05)
+
+    class Interrupted(Leases):
+        is_interrupted = True
+        looks = 0
+
+        async def look(self, runs: Iterable[str]) -> Mapping[str, LeaseState]:
+            self.looks += 1
+            if self.is_interrupted and self.looks % 3 == 0:
+                raise LeaseUnavailable("away")
+            return await super().look(runs)
+
+    leases = Interrupted(client, projects, owner="one", lease_s=LEASE_S)
+    engine = InlineEngine()
+
+    async def is_claimed() -> bool:
+        return bool(engine._waiting)
+
+    async with in_background(Recovery(projects, engine, leases, lease_s=LEASE_S).keep()):
+        begun = time.monotonic()
+        while time.monotonic() < begun + 3 * LEASE_S:
+            assert not await is_claimed()
+            await asyncio.sleep(LEASE_S / 10)
+        leases.is_interrupted = False
+        await until(is_claimed)
 
 
 async def test_an_owner_learns_of_a_claim_whose_answer_was_lost(
