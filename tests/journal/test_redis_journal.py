@@ -258,17 +258,17 @@ async def test_who_comes_long_after_the_last_one_left_is_subscribed_no_sooner_th
             return not await client.pubsub_channels("channel")
 
         with subscribed.listen("channel") as first:
-            await first.is_subscribed.wait()
+            await first.until_subscribed()
         await until(is_unsubscribed)
         await client.ping()  # what the subscription was told before that has been read
         redis_server.freeze()
         with subscribed.listen("channel") as second:
             second.take()
-            assert not second.is_subscribed.is_set()
+            assert not second.is_subscribed
             redis_server.thaw()
             async with asyncio.timeout(DEADLINE_S):
                 await second.woken.wait()
-            assert second.is_subscribed.is_set()
+            assert second.is_subscribed
             assert second.is_behind
 
 
