@@ -32,6 +32,7 @@ from web.pages import Pages
 from web.rendering import Rendering
 from web.security import SecurityHeaders, TrustedHosts, authorize
 from web.state import Services, services
+from web.stopping import when_asked_to_end
 
 __all__ = ["create_app"]
 
@@ -76,14 +77,15 @@ def create_app(settings: Settings) -> Starlette:
                 pipeline=pipeline_of(),
                 forge=forge.name,
             )
-            yield Services(
-                projects=running.projects,
-                journal=running.journal,
-                engine=running.engine,
-                creation=creation,
-                control=Control(running.projects, running.engine),
-                hub=hub,
-            )
+            with when_asked_to_end(running.leave):
+                yield Services(
+                    projects=running.projects,
+                    journal=running.journal,
+                    engine=running.engine,
+                    creation=creation,
+                    control=Control(running.projects, running.engine),
+                    hub=hub,
+                )
 
     return Starlette(
         routes=[

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import msgspec
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ExceptionHandler
 
@@ -68,12 +68,20 @@ def error_handlers(rendering: Rendering) -> dict[type[Exception] | int, Exceptio
         status = next(status for fault, status in _STATUSES.items() if isinstance(error, fault))
         return page(request, status, _sentence(error))
 
+    async def left(request: Request, _error: Exception) -> Response:
+        log.info("client left in the middle of its request", path=request.url.path)
+        return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody hears it
+
     async def broken(request: Request, _error: Exception) -> Response:
         log.error("request broke", path=request.url.path)
         sentence = N_("Something went wrong here; the server's log has the details.")
         return page(request, HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
 
-    handlers: dict[type[Exception] | int, ExceptionHandler] = {HTTPException: refused, Exception: broken}
+    handlers: dict[type[Exception] | int, ExceptionHandler] = {
+        HTTPException: refused,
+        ClientDisconnect: left,
+        Exception: broken,
+    }
     return handlers | dict.fromkeys(_STATUSES, unavailable)
 
 

@@ -124,6 +124,7 @@ PATTERNS = (
     "Nothing was created: %(reason)s.",
     "Nothing was begun: %(reason)s.",
     "%(count)s projects are waiting already; try again in a few minutes",
+    "this server is about to stop; try again in a moment",
     "the database did not answer: %(words)s",
     "the database is damaged (%(words)s); put a sound copy in its place",
     "poll takes whole seconds from %(low)s to %(high)s.",

@@ -55,6 +55,8 @@ class InlineEngine:
         self._signals = Signals()
 
     def check_room(self) -> None:
+        if self._is_stopped:
+            raise QueueFull("this server is about to stop; try again in a moment")
         if len(self._waiting) >= MAX_WAITING_RUNS:
             raise QueueFull(f"{MAX_WAITING_RUNS} projects are waiting already; try again in a few minutes")
 

@@ -48,7 +48,7 @@ async def open_embedded(settings: Settings, forge: LocalForge) -> AsyncIterator[
             left_behind = await journal.unretired()
             await retire_left_behind(left_behind, journal, projects, keep_for=retention_of(settings))
             await recover(projects, engine)
-            yield RunningParts(projects=projects, journal=journal, engine=engine)
+            yield RunningParts(projects=projects, journal=journal, engine=engine, leave=engine.stop)
 
 
 async def _sweep(journal: FileJournal) -> None:

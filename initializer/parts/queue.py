@@ -45,7 +45,12 @@ log = structlog.get_logger()
 async def open_before_workers(settings: Settings, forge: LocalForge) -> AsyncIterator[RunningParts]:
     """For a process that has its runs performed by workers."""
     async with _open_queue(settings, forge) as parts:
-        yield RunningParts(projects=parts.projects, journal=parts.journal, engine=parts.engine)
+        yield RunningParts(
+            projects=parts.projects,
+            journal=parts.journal,
+            engine=parts.engine,
+            leave=lambda: None,  # its workers have the runs
+        )
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,11 +39,15 @@ log = structlog.get_logger()
 
 
 class RunningParts(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows, events, and the engine that performs runs."""
+    """Rows, events, and the engine that performs runs.
+
+    `leave` has it begin no more of them and hand over what it can, while the rest of the process still ends.
+    """
 
     projects: Projects
     journal: Journal
     engine: Engine
+    leave: Callable[[], object]
 
 
 def runner_of(

@@ -30,7 +30,7 @@ from initializer.running.recovery import Recovery
 from initializer.running.runner import Runner
 from initializer.settings import Settings
 
-__all__ = ["leave", "new_owner", "open_on_servers", "own_work_folder"]
+__all__ = ["hand_over", "new_owner", "open_on_servers", "own_work_folder"]
 
 log = structlog.get_logger()
 
@@ -52,18 +52,29 @@ async def open_on_servers(settings: Settings, forge: LocalForge) -> AsyncIterato
             async with open_inline_engine(
                 runner.run, max_concurrent_runs=settings.max_concurrent_runs, on_submit=leases.hold
             ) as engine:
-                try:
-                    # What is handed over below is for others to take.
+                recovery = Recovery(projects, engine, leases, lease_s=settings.lease_s)
+                is_leaving = asyncio.Event()
+
+                async def look_after_runs() -> None:
+                    # What is handed over is for others to take.
                     async with in_background(
-                        Recovery(projects, engine, leases, lease_s=settings.lease_s).keep(),
-                        keep_retiring(journal, projects, keep_for=retention_of(settings)),
+                        recovery.keep(), keep_retiring(journal, projects, keep_for=retention_of(settings))
                     ):
-                        yield RunningParts(projects=projects, journal=journal, engine=engine)
-                finally:
-                    await leave(runner, engine, leases, grace_s=settings.shutdown_grace_s)
+                        await is_leaving.wait()
+                    await hand_over(runner, engine, leases, grace_s=settings.shutdown_grace_s)
+
+                async with asyncio.TaskGroup() as group:
+                    looking_after = group.create_task(look_after_runs())
+                    try:
+                        yield RunningParts(
+                            projects=projects, journal=journal, engine=engine, leave=is_leaving.set
+                        )
+                    finally:
+                        is_leaving.set()
+                        await asyncio.wait((looking_after,))
 
 
-async def leave(runner: Runner, engine: InlineEngine, leases: Leases, *, grace_s: float) -> None:
+async def hand_over(runner: Runner, engine: InlineEngine, leases: Leases, *, grace_s: float) -> None:
     """Hand over: what waits at once, what runs after its step or after the grace period."""
     for run, attempt in engine.stop():
         await leases.drop(run, attempt, is_handed_over=True)

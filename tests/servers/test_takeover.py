@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 import time
 from collections.abc import Callable
 
@@ -85,6 +86,28 @@ def test_sigterm_lets_the_step_end_and_hands_the_run_over_at_once(
     events = check_whole(cluster, project)
     first = [event for event in events if str(event["id"]).startswith("1-")]
     assert first[-1]["type"] == "step_completed"
+
+
+def test_sigterm_has_no_run_wait_for_an_answer_that_nobody_takes(
+    start_cluster: StartCluster, gate: Gate
+) -> None:
+    cluster = start_cluster(path=gate.path)
+    leaving, other = cluster.process(max_concurrent_runs="1"), cluster.process()
+    leaving.allow("append refused")  # one that was under way when it left: it had arrived
+    held_run(leaving, gate)
+    waiting = leaving.create("Second")
+    with socket.create_connection(("127.0.0.1", leaving.port)) as slow:
+        own = f"localhost:{leaving.port}"
+        slow.sendall(f"POST /projects HTTP/1.1\r\nHost: {own}\r\nOrigin: http://{own}\r\n".encode())
+        slow.sendall(b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\n")
+        leaving.signal(signal.SIGTERM)
+        other.wait_for_event(waiting, type="started", reason="takeover")
+        slow.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            slow.recv(1)  # it is still waited for
+    gate.release("create_repo")
+    other.wait_for_end(waiting)
+    leaving.wait_until_ended()
 
 
 def test_a_step_that_outlives_the_grace_period_is_cut_off_and_begun_again(
