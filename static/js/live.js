@@ -1,7 +1,8 @@
 // The live connection: asks only for what the page does not show yet, notices silence, and polls where no socket gets through.
 (() => {
   const SILENCE_MS = 15_000; // the server says something every 5 s
-  const RETRY_MS = 500;
+  const RETRY_MS = 500, JITTER = 0.3;
+  const RESTARTS = 1012, AFTER_RESTART_MS = 2_000; // all pages of a server lose it at once, and come back over twice that
   const POLL_MS = 2_000;
   const ATTEMPTS_BEFORE_POLLING = 3;
   const BLINK_MS = 800; // what is back so soon was not worth a word (site.css waits as long)
@@ -124,7 +125,7 @@
   });
   document.addEventListener("htmx:ws:before:message:incoming", () => {
     heardAt = Date.now();
-    connection.config.reconnectDelay = RETRY_MS;
+    Object.assign(connection.config, { reconnectDelay: RETRY_MS, reconnectJitter: JITTER });
     recover();
   });
   document.addEventListener("htmx:ws:error", (event) => {
@@ -132,7 +133,8 @@
     lose();
     startPolling();
   });
-  document.addEventListener("htmx:ws:close", (event) => {
+  document.addEventListener("htmx:ws:close", (event) => { // the next attempt is planned after this
+    if (event.detail.code === RESTARTS) Object.assign(event.detail.connection.config, { reconnectDelay: AFTER_RESTART_MS, reconnectJitter: 1 });
     if (event.detail.code < 4000) return;
     isEnded = true; // the server's no: nothing is tried again
     stopPolling();

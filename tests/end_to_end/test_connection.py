@@ -15,6 +15,7 @@ from harness.browser import Visitors, mark, state_at_the_end, was_reloaded
 from harness.gate import Gate
 from harness.proxy import Relay
 from harness.server import ServerProcess, StartServer
+from harness.waiting import wait_for
 
 SILENCE_MS = 15_000
 REFUSING = "window.WebSocket = class extends WebSocket { constructor() { throw new Error('refused'); } };"
@@ -315,6 +316,35 @@ def test_a_page_that_the_server_turns_away_says_so_and_tries_no_more(
     page.clock.run_for(60_000)
     assert len(opened) == 1
     expect(page.get_by_role("button", name="Retry now")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("drawn", "comes_after_ms"), [(0.25, 1_000), (0.5, 2_000), (0.99, 3_960)])
+def test_the_pages_of_a_server_that_restarts_come_back_spread_over_some_seconds(
+    held_server: ServerProcess, visitors: Visitors, drawn: float, comes_after_ms: int
+) -> None:
+    visitors.allow_lost_connections()
+    routes: list[WebSocketRoute] = []
+
+    def connect_through(route: WebSocketRoute) -> None:
+        routes.append(route)
+        route.connect_to_server()
+
+    project = held_server.create("Restarted", template="static-site")
+    page = visitors.open("about:blank")
+    page.add_init_script(f"Math.random = () => {drawn}")
+    page.clock.install()
+    page.route_web_socket("**/live?*", connect_through)
+    page.goto(f"{held_server.url}/projects/{project}")
+    wait_until_it_stands_still(held_server, page, project)
+    page.clock.pause_at(page.evaluate("Date.now()") + 1_000)
+    before = len(routes)
+    routes[-1].close(code=1012)
+    banner(page, "Reconnecting")
+    page.clock.run_for(comes_after_ms - 100)
+    page.evaluate("fetch('/livez')")  # so that whatever it has begun is known
+    assert len(routes) == before
+    page.clock.run_for(200)
+    wait_for(lambda: page.evaluate("true") and len(routes) > before, "the page to come back")
 
 
 def test_a_page_out_of_the_browsers_cache_connects_again(
