@@ -26,6 +26,7 @@ from web.git import git_routes
 from web.health import health_routes
 from web.hub import open_hub
 from web.languages import language_routes
+from web.limits import max_viewers
 from web.live_socket import LiveSocket
 from web.logs import Logs
 from web.pages import Pages
@@ -68,6 +69,7 @@ def create_app(settings: Settings) -> Starlette:
                 engine=running.engine,
                 rendering=rendering,
                 frames_per_second=settings.frames_per_second,
+                max_viewers=max_viewers(),
             ) as hub,
         ):
             creation = Creation(

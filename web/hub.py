@@ -17,10 +17,11 @@ from initializer.engines.engine import Engine
 from initializer.errors import InitializerError
 from initializer.journal.journal import Journal, JournalRewritten, JournalUnavailable
 from initializer.model.events import Event, EventId
-from initializer.model.progress import Progress
+from initializer.model.progress import IndexGap, Progress
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
 from web.languages import Language
+from web.limits import MAX_VIEWERS
 from web.rendering import Rendering
 from web.room import Outlet, Room, RunView, Viewer
 from web.shared_frames import encode_text
@@ -73,8 +74,10 @@ class Hub:
         engine: Engine,
         rendering: Rendering,
         frames_per_second: int,
+        max_viewers: int,
         group: asyncio.TaskGroup,
     ) -> None:
+        self._max_viewers = max_viewers
         self._tick_s = 1 / frames_per_second if frames_per_second else 0
         self._journal = journal
         self._projects = projects
@@ -83,6 +86,12 @@ class Hub:
         self._group = group
         self._rooms: dict[str, _OpenRoom] = {}
         self._delivering: dict[Outlet, Viewer] = {}
+        self._viewers = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this process has as many viewers as it takes."""
+        return self._viewers >= self._max_viewers
 
     @asynccontextmanager
     async def join(
@@ -128,6 +137,7 @@ class Hub:
             opened.reader = self._group.create_task(self._read(row, opened), name=f"reader of {run}")
             self._rooms[run] = opened
         opened.places += 1
+        self._viewers += 1
         try:
             await opened.until_read()
             viewer = opened.room.attach(after=after, language=language, outlet=outlet)
@@ -148,6 +158,7 @@ class Hub:
             if viewer.outlet is not None:
                 del self._delivering[viewer.outlet]
         opened.places -= 1
+        self._viewers -= 1
         if not opened.places:
             self._forget(opened)
             opened.reader.cancel()
@@ -252,7 +263,7 @@ class Hub:
                         if opened.room.is_over:
                             break
                     del events  # as the journal has let go of them
-        except (JournalUnavailable, JournalRewritten) as error:
+        except (JournalUnavailable, JournalRewritten, IndexGap) as error:
             log.warning("viewers sent away", project=run, error=str(error))
             self._break_off(opened)
         except Exception:
@@ -397,6 +408,7 @@ async def open_hub(
     engine: Engine,
     rendering: Rendering,
     frames_per_second: int = FRAMES_PER_SECOND,
+    max_viewers: int = MAX_VIEWERS,
 ) -> AsyncIterator[Hub]:
     """A hub at work; on exit all of its readers end.
 
@@ -409,6 +421,7 @@ async def open_hub(
             engine=engine,
             rendering=rendering,
             frames_per_second=frames_per_second,
+            max_viewers=max_viewers,
             group=group,
         )
         tasks = (

@@ -61,6 +61,8 @@ class LiveSocket:
             await websocket.send_text(self._rendering.speaking(language_of(websocket)).last_frame(row))
             return NORMAL
         hub, after, language = services(websocket).hub, shown_event(websocket), language_of(websocket)
+        if hub.is_full:
+            return TRY_AGAIN
         outlet = outlet_of(websocket)
         if outlet is not None:
             outlet.write(encode_text(HEARTBEAT))  # so that the page knows at once that it is through

@@ -27,13 +27,12 @@ from initializer.process_groups import end_with_parent
 from initializer.running.recovery import takeover_limit_s
 from initializer.settings import Settings, is_loopback
 from web.app import create_app
+from web.limits import max_connections
 from web.shared_frames import SharedFrames
 
 __all__ = ["serve", "worker_app"]
 
 SHUTDOWN_LIMIT_S = 10
-MAX_CONNECTIONS = 10_000
-"""Open connections; beyond, a request is answered with 503 at once."""
 
 COLLECTED_OBJECTS = 20_000
 """How many objects more than before make the collector look: some megabytes."""
@@ -52,7 +51,7 @@ def serve(settings: Settings, *, workers: int = 1) -> None:
         )
     check_git()
     check_engine(settings)
-    open_files = _raise_file_limit()
+    _raise_file_limit()
     with (
         hold_data_folder(settings.data_dir, is_shared=settings.is_on_servers),
         bind(settings) as bound,
@@ -73,7 +72,7 @@ def serve(settings: Settings, *, workers: int = 1) -> None:
             ws=SharedFrames,
             ws_per_message_deflate=settings.compress_frames,
             ws_max_size=64 * 1024,  # viewers have nothing to say
-            limit_concurrency=min(MAX_CONNECTIONS, open_files // 2),  # the other half is for runs
+            limit_concurrency=max_connections(),
             timeout_graceful_shutdown=SHUTDOWN_LIMIT_S,
         )
         if workers > 1:
@@ -96,11 +95,10 @@ def worker_app() -> Starlette:
     return app
 
 
-def _raise_file_limit() -> int:
-    """Take all the open files that the system grants, and give how many."""
+def _raise_file_limit() -> None:
+    """Take all the open files that the system grants."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def _calm_collector() -> None:

@@ -22,6 +22,7 @@ from initializer.projects.projects import Projects
 from model.runs import PIPELINE, at, project_of
 from web.assets import Assets, folder_of
 from web.hub import Hub, open_hub
+from web.limits import MAX_VIEWERS
 from web.live_socket import LiveSocket
 from web.rendering import Rendering
 from web.shared_frames import SharedFrames
@@ -80,7 +81,12 @@ class LiveServer:
 
 @asynccontextmanager
 async def open_live_server(
-    folder: Path, *, ws: Any, is_compressed: bool = False, frames_per_second: int = 1000
+    folder: Path,
+    *,
+    ws: Any,
+    is_compressed: bool = False,
+    frames_per_second: int = 1000,
+    max_viewers: int = MAX_VIEWERS,
 ) -> AsyncIterator[LiveServer]:
     """The server at work."""
     rendering = Rendering(folder_of("templates"), Assets(folder_of("static")), now=lambda: at(1000))
@@ -97,6 +103,7 @@ async def open_live_server(
                 engine=InlineEngine(),
                 rendering=rendering,
                 frames_per_second=frames_per_second,
+                max_viewers=max_viewers,
             ) as live.hub:
                 yield {"services": SimpleNamespace(projects=projects, hub=live.hub)}
 

@@ -391,6 +391,22 @@ async def test_a_server_that_stops_waits_for_no_viewer_that_is_stuck(
     stuck.close()
 
 
+async def test_one_too_many_is_sent_away_to_come_back(options: dict[str, Any], tmp_path: Path) -> None:
+    async with open_live_server(tmp_path, **options, max_viewers=2) as live:
+        await live.begin()
+        async with connect(live.url) as viewer:
+            async with connect(live.url) as other:
+                for each in (viewer, other):
+                    await read_until(each, 'id="run"')
+                async with connect(live.url) as third:
+                    assert await read_all(third) == ([], 1013)
+            await until(lambda: not live.hub.is_full)
+            async with connect(live.url) as back:
+                await read_until(back, 'id="run"')
+            await live.log("still there")
+            await read_until(viewer, "still there")
+
+
 async def test_one_that_is_let_in_holds_on_to_no_request(shared: LiveServer) -> None:
     async with connect(shared.url) as viewer:
         await read_until(viewer, 'id="run"')
