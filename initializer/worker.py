@@ -35,7 +35,7 @@ async def _work(settings: Settings, *, concurrency: int) -> None:
         asyncio.get_running_loop().add_signal_handler(number, asked_to_end.set)
     forge = LocalForge(settings.data_dir / FORGE_FOLDER, settings.public_url)
     async with open_worker(settings, forge, concurrency=concurrency):
-        limit_s = takeover_limit_s(settings.lease_s)
+        limit_s = takeover_limit_s(settings.lease_s, has_workers=True)
         log.info("worker online", concurrency=concurrency, takeover_limit_s=limit_s)
         await asked_to_end.wait()
         log.info("worker leaves", grace_s=settings.shutdown_grace_s)

@@ -119,9 +119,12 @@ def _greet(settings: Settings, bound: socket.socket) -> None:
 
 
 def _promise(settings: Settings) -> str:
+    limit_s = takeover_limit_s(settings.lease_s, has_workers=settings.has_workers)
     if settings.has_workers:
-        return "Ctrl-C stops; runs are performed by `initializer worker`."
+        return (
+            "Ctrl-C stops; runs are performed by `initializer worker`, "
+            f"after a crash of one by another within {limit_s:g} s."
+        )
     if settings.is_on_servers:
-        limit_s = takeover_limit_s(settings.lease_s)
         return f"Ctrl-C stops; another process goes on with its runs, after a crash within {limit_s:g} s."
     return "Ctrl-C stops; runs go on at the next start."

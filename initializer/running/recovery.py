@@ -26,9 +26,12 @@ TakeUp = Callable[[Sight], Awaitable[object]]
 log = structlog.get_logger()
 
 
-def takeover_limit_s(lease_s: float) -> float:
-    """How soon a run whose process died is taken over: its lease runs out, and is away for as long again."""
-    return 2 * lease_s + 2 * LOOK_S
+def takeover_limit_s(lease_s: float, *, has_workers: bool = False) -> float:
+    """How soon a run whose process died is taken over: its lease runs out, and is away for as long again.
+
+    To workers its job has to come besides, and one that came too early comes again after `LOOK_S`.
+    """
+    return 2 * lease_s + (3 if has_workers else 2) * LOOK_S
 
 
 async def recover(projects: Projects, engine: Engine) -> int:

@@ -422,3 +422,4 @@ async def test_an_owner_learns_of_a_claim_whose_answer_was_lost(
 
 def test_the_shipped_settings_keep_the_promise_of_15_seconds() -> None:
     assert takeover_limit_s(Settings().lease_s) < 15
+    assert takeover_limit_s(Settings().lease_s, has_workers=True) < 15

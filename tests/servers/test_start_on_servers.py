@@ -1,11 +1,14 @@
 """What stops a start on servers says so in one sentence, from the real command line."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from harness.cluster import ONLINE
 from harness.server import free_port, initializer
 from harness.servers import PostgresServer, RedisServer
+from servers.conftest import StartCluster
 
 Settings = dict[str, str]
 
@@ -83,3 +86,25 @@ def test_a_worker_without_a_queue_is_refused(settings: Settings) -> None:
     refused = initializer("worker", settings)
     assert refused.returncode == 1
     assert refused.stderr.startswith("Cannot start: ENGINE is inline")
+
+
+@pytest.mark.parametrize(
+    ("engine", "lease_s", "sentence"),
+    [
+        ("inline", "2", "another process goes on with its runs, after a crash within 6 s."),
+        ("inline", "7", "another process goes on with its runs, after a crash within 16 s."),
+        ("bullmq", "2", "performed by `initializer worker`, after a crash of one by another within 7 s."),
+        ("bullmq", "7", "performed by `initializer worker`, after a crash of one by another within 17 s."),
+    ],
+)
+def test_the_start_says_the_takeover_time_that_the_settings_give(
+    start_cluster: StartCluster, engine: str, lease_s: str, sentence: str
+) -> None:
+    web = start_cluster(engine=engine, lease_s=lease_s).process()
+    assert web.stdout.rstrip().endswith(sentence)
+
+
+def test_a_worker_says_the_takeover_time_that_the_settings_give(start_cluster: StartCluster) -> None:
+    worker = start_cluster(engine="bullmq", lease_s="7").worker()
+    (online,) = (line for line in worker.stderr.splitlines() if ONLINE in line)
+    assert json.loads(online)["takeover_limit_s"] == 17
