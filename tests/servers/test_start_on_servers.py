@@ -12,6 +12,8 @@ from servers.conftest import StartCluster
 
 Settings = dict[str, str]
 
+PERSISTS_NOTHING = "Redis persists nothing: after its restart, running projects refill it"
+
 
 @pytest.fixture
 def settings(tmp_path: Path, postgres_url: str, redis_server: RedisServer) -> Settings:
@@ -86,6 +88,22 @@ def test_a_worker_without_a_queue_is_refused(settings: Settings) -> None:
     refused = initializer("worker", settings)
     assert refused.returncode == 1
     assert refused.stderr.startswith("Cannot start: ENGINE is inline")
+
+
+def test_everything_that_starts_warns_of_a_redis_that_persists_nothing(
+    start_cluster: StartCluster, redis_server: RedisServer
+) -> None:
+    for name, value in (("appendonly", "no"), ("save", "")):
+        assert redis_server.ask("CONFIG", "SET", name, value) == b"+OK\r\n"
+    cluster = start_cluster(engine="bullmq")
+    web, worker = cluster.process(), cluster.worker()
+    for process in (web, worker):
+        process.allow(PERSISTS_NOTHING)
+        (complaint,) = process.complaints()
+        assert (json.loads(complaint)["level"], PERSISTS_NOTHING in complaint) == ("warning", True)
+    examined = initializer("doctor", {**web.settings, "PORT": str(free_port())})
+    assert examined.returncode == 0, examined.stdout
+    assert PERSISTS_NOTHING in examined.stdout
 
 
 @pytest.mark.parametrize(
