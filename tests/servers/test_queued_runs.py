@@ -15,6 +15,7 @@ from harness.jobs import Jobs
 from harness.servers import RedisServer
 from harness.waiting import wait_for
 from harness.whole import STEPS, check_whole, reasons
+from initializer.engines.bullmq import KEPT_JOBS
 
 PROMISE_S = 15
 CANCEL_PROMISE_S = 2
@@ -85,6 +86,13 @@ def test_a_worker_performs_what_a_web_process_was_asked_for(cluster: Cluster, ga
         assert f"{step} started" in log
         assert any(line.startswith(f"{step} completed in ") for line in log)
     assert not worker.complaints()
+
+
+def test_a_job_says_how_long_it_is_kept_and_among_how_many(cluster: Cluster, jobs: Jobs) -> None:
+    web = cluster.process(journal_retention_days="3")
+    options = json.loads(jobs.job(web.create("Phoenix"))["opts"])
+    kept = {"age": 3 * 24 * 60 * 60, "count": KEPT_JOBS}
+    assert (options["removeOnComplete"], options["removeOnFail"]) == (kept, kept)
 
 
 def test_a_run_costs_an_insert_and_two_updates_of_which_one_is_its_workers_claim(cluster: Cluster) -> None:
