@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from initializer.model.events import (
     EventId,
     Failed,
     Log,
+    Progressed,
     Reason,
     Resource,
     Saving,
@@ -332,6 +334,74 @@ async def test_a_step_that_floods_its_log_starves_nobody_and_every_line_counts(s
     assert len(kept) + sum(log.dropped for log in logs) == 30_000
     assert kept[30_000] == "line 30000"
     assert len(await stage.events()) < 300
+
+
+class AbsentJournal(JournalInTheWay):
+    """A real journal that can be away; it remembers what it was asked for last meanwhile."""
+
+    is_absent = False
+    asked: Sequence[Event] = ()
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.was_asked = asyncio.Event()
+
+    async def before(self, events: Sequence[Event]) -> None:
+        if self.is_absent:
+            self.asked = events
+            self.was_asked.set()
+            raise JournalUnavailable("away")
+
+
+async def test_of_what_is_said_while_the_journal_is_away_only_log_lines_give_way_and_are_counted(
+    stage: Stage,
+) -> None:
+    journal = AbsentJournal(stage.folder / "journals")
+    text = "x" * 1000
+    said, held = 20_000, list[int]()
+
+    async def flood(context: StepContext) -> Outputs:
+        journal.is_absent = True
+        tracemalloc.start()
+        try:
+            for number in range(1, said + 1):
+                context.log(f"{number} {text}")
+                context.progress(number * 100 // said, f"line {number}")
+                if number % (said // 4) == 0:
+                    context.resource("repository", f"r{number}", "created")
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+            held.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+        return {"made": "here"}
+
+    async def come_back(context: StepContext) -> None:
+        context.log("the next step")
+        async with asyncio.timeout(DEADLINE_S):
+            while not any(isinstance(it, StepStarted) and it.step == "second" for it in journal.asked):
+                journal.was_asked.clear()
+                await journal.was_asked.wait()
+        journal.is_absent = False
+
+    await stage.run(step_of("first", flood), step_of("second", come_back), journal=journal)
+    assert held[0] < said * len(text) / 4
+    logs = [it for it in await stage.events() if isinstance(it, Log) and it.step == "first"]
+    kept = {log.first + n: line for log in logs for n, line in enumerate(log.lines)}
+    assert all(line == f"{number} {text}" for number, line in kept.items())
+    assert len(kept) + sum(log.dropped for log in logs) == said
+    assert sum(log.dropped for log in logs) > said / 2
+    assert kept[said] == f"{said} {text}"
+    resources = [it.name for it in await stage.events() if isinstance(it, Resource)]
+    assert resources == [f"r{number}" for number in range(said // 4, said + 1, said // 4)]
+    reports = [it.message for it in await stage.events() if isinstance(it, Progressed)]
+    assert reports[-1] == f"line {said}"
+    boundaries = [kind for kind in await stage.types() if kind not in ("log", "progress", "resource")]
+    steps = ["step_started", "step_completed"]
+    assert boundaries == ["started", *steps, *steps, "saving", "completed"]
+    summary = (await stage.row()).summary
+    assert summary is not None
+    assert summary.outputs == {"made": "here"}
 
 
 # Runs that are cut off and taken over
