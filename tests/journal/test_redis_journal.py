@@ -24,7 +24,16 @@ from initializer.journal.journal import (
 )
 from initializer.journal.redis import READ_EVENTS, RedisJournal, channel_of, open_redis_journal, stream_of
 from initializer.journal.subscription import MAX_HELD_MESSAGES, Listener, open_subscription
-from initializer.model.events import Event, Saving, decode_event, encode_event
+from initializer.model.events import (
+    Event,
+    Log,
+    Progressed,
+    Saving,
+    StepCompleted,
+    StepStarted,
+    decode_event,
+    encode_event,
+)
 from initializer.redis_client import RedisUnfit, examine_redis, open_redis
 from model.runs import at, numbered
 
@@ -100,6 +109,22 @@ async def test_outsiders_find_stream_and_channel_as_the_contract_says(
     entries: Any = await client.xrange("project:a1:events")
     assert [entry_id for entry_id, _ in entries] == [b"1-1", b"1-2", b"2-3"]
     assert [decode_event(fields[b"event"]) for _, fields in entries] == published
+
+
+async def test_all_that_a_tick_says_goes_to_redis_in_one_round_trip(redis_server: RedisServer) -> None:
+    said: tuple[Event, ...] = (
+        Log(at=at(3), step="create_repo", first=1, lines=("one", "two")),
+        Progressed(at=at(3), step="create_repo", progress=8, step_progress=50, message="half way"),
+        StepCompleted(at=at(3), step="create_repo", duration_ms=7),
+        StepStarted(at=at(3), step="push_template"),
+    )
+    with Relay(redis_server.port) as relay:
+        async with journal_at(relay.through(redis_server.url)) as journal:
+            await journal.append(RUN, events(1), expected_tail=None)  # Redis knows the script from here on
+            before = relay.requests
+            await journal.append(RUN, numbered(*said, attempt=1, first=2), expected_tail="1-1")
+            assert relay.requests == before + 1
+            assert len(await journal.read(RUN)) == 1 + len(said)
 
 
 async def test_reading_on_has_redis_send_only_what_is_new(client: "Redis", journal: RedisJournal) -> None:

@@ -336,6 +336,26 @@ async def test_a_step_that_floods_its_log_starves_nobody_and_every_line_counts(s
     assert len(await stage.events()) < 300
 
 
+async def test_all_that_a_step_says_at_once_is_one_append(stage: Stage) -> None:
+    appended: list[list[type[Event]]] = []
+
+    class Noting(JournalInTheWay):
+        async def after(self, events: Sequence[Event]) -> None:
+            appended.append([type(event) for event in events])
+
+    async def say(context: StepContext) -> None:
+        await stage.until_event(2)  # what was said before has gone its way
+        context.log("a line")
+        context.progress(50)
+        context.log("another one")
+        context.resource("repository", "r", "created")
+        await stage.until_event(5)
+
+    stage.journal = Noting(stage.folder / "journals")
+    await stage.run(step_of("first", say))
+    assert [Log, Progressed, Resource] in appended
+
+
 class AbsentJournal(JournalInTheWay):
     """A real journal that can be away; it remembers what it was asked for last meanwhile."""
 
