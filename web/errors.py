@@ -69,8 +69,8 @@ def error_handlers(rendering: Rendering) -> dict[type[Exception] | int, Exceptio
         return page(request, status, _sentence(error))
 
     async def left(request: Request, _error: Exception) -> Response:
-        log.info("client left in the middle of its request", path=request.url.path)
-        return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody hears it
+        log.info("client left", path=request.url.path)
+        return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
 
     async def broken(request: Request, _error: Exception) -> Response:
         log.error("request broke", path=request.url.path)

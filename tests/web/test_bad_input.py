@@ -2,7 +2,6 @@
 
 import html
 import re
-import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -12,7 +11,6 @@ import pytest
 
 from harness.forms import filled_form
 from harness.server import ServerProcess
-from harness.waiting import wait_for
 
 URLENCODED = "application/x-www-form-urlencoded"
 
@@ -169,14 +167,6 @@ def test_a_body_over_the_limit_is_refused(site: ServerProcess, is_announced: boo
     assert answer.status_code == 413
     assert answer.text.startswith("<!doctype html>")
     assert "The request is larger than this server takes." in answer.text
-
-
-def test_who_leaves_in_the_middle_of_a_form_is_no_fault_of_the_server(site: ServerProcess) -> None:
-    own = f"localhost:{site.port}"
-    with socket.create_connection(("127.0.0.1", site.port)) as leaving:
-        leaving.sendall(f"POST /projects HTTP/1.1\r\nHost: {own}\r\nOrigin: http://{own}\r\n".encode())
-        leaving.sendall(f"Content-Type: {URLENCODED}\r\nContent-Length: 9\r\n\r\nname=".encode())
-    wait_for(lambda: "left in the middle" in site.stderr, "what the server says of it")
 
 
 @pytest.mark.parametrize("path", ["/?status=none", "/?page=0", "/?page=-1", "/?page=9999999", "/?page=%00"])
