@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlencode
 
+import pytest
+
 from harness.cluster import Cluster
 from harness.forms import filled_form
 from harness.server import ServerProcess
@@ -32,10 +34,11 @@ def connections(cluster: Cluster) -> list[str]:
     return cluster.postgres.sql(CONNECTIONS, database=name).splitlines()
 
 
+@pytest.mark.parametrize("engine", ["inline", "bullmq"])
 def test_a_process_has_as_many_connections_as_it_was_told_and_no_more(
-    start_cluster: StartCluster,
+    start_cluster: StartCluster, engine: str
 ) -> None:
-    cluster = start_cluster(database_pool_size=str(POOL_SIZE))
+    cluster = start_cluster(engine=engine, database_pool_size=str(POOL_SIZE))
     web = cluster.process()
     cluster.sql("BEGIN")
     cluster.sql("LOCK TABLE projects")
