@@ -1,7 +1,6 @@
 """What every run is promised, whatever happened to those who performed it; looked at from outside."""
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from harness.checkout import commits_of
 from harness.cluster import Cluster, Watcher
 from harness.waiting import wait_for
+from harness.whole import is_told_by
 from initializer.model.events import decode_event, index_of, is_final
 
 __all__ = ["HEALING_S", "PROMISES", "Losses", "broken_promises", "promises_table"]
@@ -72,7 +72,7 @@ def broken_promises(
         entries = _journal(cluster, project, row, losses or Losses())
         if entries is not None and not _is_whole(entries):
             found["lost events"].append(project)
-        elif entries is not None and not _is_told_by(row["initialization_summary"], entries):
+        elif entries is not None and not is_told_by(row["initialization_summary"], entries):
             found["lost summaries"].append(project)
         if problem := _missed_the_end(pages, project, row["status"]):
             found["viewers without end"].append(f"{project}: {problem}")
@@ -105,14 +105,6 @@ def _is_whole(entries: list[bytes]) -> bool:
     events = [decode_event(entry) for entry in entries]
     has_end = bool(events) and is_final(events[-1])
     return has_end and [index_of(event.id) for event in events] == list(range(1, len(events) + 1))
-
-
-def _is_told_by(summary: dict[str, Any] | None, entries: list[bytes]) -> bool:
-    """Whether the summary counts the events before the last one, and chains them to the same digest."""
-    digest = b""
-    for entry in entries[:-1]:
-        digest = hashlib.blake2b(digest + entry, digest_size=16).digest()
-    return summary is not None and (summary["events"], summary["digest"]) == (len(entries) - 1, digest.hex())
 
 
 def _missed_the_end(pages: Sequence[Watcher], project: str, status: str) -> str:

@@ -9,6 +9,7 @@ from websockets.exceptions import ConnectionClosed
 
 from harness.cluster import Cluster, ClusterProcess
 from harness.gate import Gate
+from harness.whole import check_whole
 from initializer.model.events import EventId, index_of
 
 VIEWERS = 500
@@ -87,3 +88,4 @@ def test_500_viewers_whose_process_dies_come_back_at_once_and_all_see_the_end(
     assert "is ready" in viewers[0].last_frame
     assert all(viewer.indexes == sorted(viewer.indexes) for viewer in viewers)
     running.wait_for_end(project)
+    check_whole(cluster, project)
