@@ -8,7 +8,8 @@ what they start; statements are counted by PostgreSQL (pg_stat_statements) or SQ
 Redis, those of scripts too.
 
 Then runs are submitted one after the other to 1, 2 and 4 processes that have nothing else to do, to tell how
-long it takes until the first step does something. `make bench-runners` installs the others first.
+long it takes until the first step does something. Those with workers take turns in five rounds as well, whose
+runs count as one set: ratios are of its medians. `make bench-runners` installs the others first.
 """
 
 import argparse
@@ -279,7 +280,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100, help="runs a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--starts", type=int, default=80, help="runs a round of the second table")
-    parser.add_argument("--start-rounds", type=int, default=2)
+    parser.add_argument("--start-rounds", type=int, default=5, help="rounds of it")
     parser.add_argument("--pause-ms", type=int, default=40, help="between those")
     asked = parser.parse_args()
     names = asked.sides.split(",")
