@@ -18,7 +18,7 @@ INSTALL_OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --
 IS_ROOT = test "$$(id -u)" = 0 && command -v apt-get >/dev/null
 APT_INSTALL = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
-.PHONY: run test soak soak-model test-cluster test-sql bench bench-browser bench-storm bench-growth bench-delivery bench-persistence bench-runners screenshots lint format lock chromium fonts servers strace iproute board
+.PHONY: run test soak soak-model test-cluster bench bench-browser bench-storm bench-growth bench-delivery bench-persistence bench-runners screenshots lint format lock chromium fonts servers strace iproute board
 .DELETE_ON_ERROR:
 
 run: $(SERVING)
@@ -43,10 +43,6 @@ soak: $(DEVELOPING) servers
 PROJECTS ?= 200
 test-cluster: $(DEVELOPING) servers iproute
 	@PROJECTS=$(PROJECTS) $(BIN)/python -m pytest -s tests/cluster
-
-# The queries of docs/sql.md with 100,000 rows on both databases; `make test` takes 4,000.
-test-sql: $(DEVELOPING) servers
-	@SQL_ROWS=100000 $(BIN)/python -m pytest tests/projects/test_sql.py
 
 # The figures of docs/performance.md, and the pictures of the README, from this checkout.
 bench: $(DEVELOPING)
