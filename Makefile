@@ -70,7 +70,7 @@ bench-growth: $(DEVELOPING) servers
 bench-persistence: $(DEVELOPING) servers
 	@$(BIN)/python -m benchmarks.persistence
 
-# What a runner costs by itself, beside BullMQ and Celery: some four minutes.
+# What a runner costs by itself, beside BullMQ and Celery: some six minutes.
 bench-runners: $(DEVELOPING) $(PEERS) servers
 	@$(BIN)/python -m benchmarks.runners
 
