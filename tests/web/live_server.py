@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,16 @@ from starlette.routing import WebSocketRoute
 
 from initializer.engines.inline import InlineEngine
 from initializer.journal.memory import MemoryJournal
-from initializer.model.events import Completed, Event, Log, Reason, Saving, Started, StepStarted
+from initializer.model.events import (
+    Completed,
+    Event,
+    EventId,
+    Log,
+    Reason,
+    Saving,
+    Started,
+    StepStarted,
+)
 from initializer.model.progress import Status, fold
 from initializer.model.summary import summarise
 from initializer.projects.database import open_database
@@ -35,10 +44,27 @@ SMALL_BYTES = 4096
 """What the kernel holds for a connection, or little more: who does not read is stuck soon."""
 
 
+class HeldJournal(MemoryJournal):
+    """A journal whose readings can be made to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def follow(
+        self, run: str, *, after: EventId = "", interval_s: float = 0
+    ) -> AsyncGenerator[list[Event], None]:
+        await self.gate.wait()
+        async with aclosing(super().follow(run, after=after, interval_s=interval_s)) as following:
+            async for events in following:
+                yield events
+
+
 class LiveServer:
     """Serves one run."""
 
-    def __init__(self, server: uvicorn.Server, port: int, journal: MemoryJournal, projects: Projects) -> None:
+    def __init__(self, server: uvicorn.Server, port: int, journal: HeldJournal, projects: Projects) -> None:
         self.server, self.port, self.journal, self.projects = server, port, journal, projects
         self.hub: Hub
         self.events: list[Event] = []
@@ -90,7 +116,7 @@ async def open_live_server(
 ) -> AsyncIterator[LiveServer]:
     """The server at work."""
     rendering = Rendering(folder_of("templates"), Assets(folder_of("static")), now=lambda: at(1000))
-    journal = MemoryJournal()
+    journal = HeldJournal()
     async with open_database(f"sqlite:///{folder}/projects.db") as database:
         projects = Projects(database)
         await projects.add(project_of(RUN), idempotency_key=RUN)
