@@ -250,10 +250,10 @@ class Watcher:
 
 
 @contextlib.contextmanager
-def watching(*watchers: Watcher) -> Iterator[None]:
+def watching(*watchers: Watcher) -> Iterator[Sequence[Watcher]]:
     """Close them all at the end."""
     try:
-        yield
+        yield watchers
     finally:
         for watcher in watchers:
             watcher.close()

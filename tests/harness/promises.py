@@ -12,7 +12,7 @@ from harness.checkout import commits_of
 from harness.cluster import Cluster, Watcher
 from harness.waiting import wait_for
 from harness.whole import is_told_by
-from initializer.model.events import decode_event, index_of, is_final
+from initializer.model.events import attempt_of, decode_event, index_of, is_final
 
 __all__ = ["HEALING_S", "PROMISES", "Losses", "broken_promises", "promises_table"]
 
@@ -27,10 +27,13 @@ PROMISES = (
 )
 STOPPED = "whose worker stopped three times"
 """Fails a run, and breaks no promise."""
+JUDGED_BY_A_COPY = "whose journal was lost after the end, judged by a copy"
+"""How many: the others are judged by the journal itself. All are judged, but for those that are stuck."""
 _SENTENCE = "the worker stopped three times here"
 _FINAL = ("active", "failed", "cancelled")
 HEALING_S = 120
 _LEFT_S = 10
+_JOURNAL_S = 10
 
 
 @dataclass
@@ -41,8 +44,15 @@ class Losses:
     journals: dict[str, list[bytes]] = field(default_factory=dict)
 
     def note(self, cluster: Cluster, projects: Collection[str]) -> None:
-        """Take down what is held now, and about to be lost."""
-        self.journals |= {project: held for project in projects if (held := cluster.entries(project))}
+        """Take down what is held now, and about to be lost by a kill: until then nothing more is written.
+
+        So what is not in the copy was not acknowledged either, and its writer still has it. What was left by
+        an earlier loss is no reason to give up a copy that reached further.
+        """
+        cluster.redis.pause_writes()
+        for project in projects:
+            held = cluster.entries(project)
+            self.journals[project] = max(self.journals.get(project, []), held, key=_reach)
         self.at.append(datetime.now(UTC))
 
 
@@ -59,6 +69,8 @@ def broken_promises(
     A run ends as `active`, unless it was `cancelled` in time.
     """
     found: dict[str, list[str]] = {promise: [] for promise in (*PROMISES, STOPPED)}
+    if losses is not None:
+        found[JUDGED_BY_A_COPY] = []
     until = time.monotonic() + within_s
     for project, pages in viewers.items():
         if not _comes_true(lambda p=project: cluster.row(p)["status"] in _FINAL, until):
@@ -69,11 +81,13 @@ def broken_promises(
             found[STOPPED].append(project)
         elif row["status"] != "active" and project not in cancelled:
             found["wrong ends"].append(f"{project}: {row['status']}, {row['initialization_error']}")
-        entries = _journal(cluster, project, row, losses or Losses())
-        if entries is not None and not _is_whole(entries):
+        entries, is_copy = _journal(cluster, project, row, losses or Losses())
+        if not _is_whole(entries):
             found["lost events"].append(project)
-        elif entries is not None and not is_told_by(row["initialization_summary"], entries):
+        elif not is_told_by(row["initialization_summary"], entries):
             found["lost summaries"].append(project)
+        if is_copy:
+            found[JUDGED_BY_A_COPY].append(project)
         if problem := _missed_the_end(pages, project, row["status"]):
             found["viewers without end"].append(f"{project}: {problem}")
         if not _is_made_once(cluster, project, row):
@@ -90,14 +104,30 @@ def promises_table(found: Mapping[str, Sequence[str]]) -> str:
     )
 
 
-def _journal(cluster: Cluster, project: str, row: dict[str, Any], losses: Losses) -> list[bytes] | None:
-    """The journal. Of a run that was over when Redis lost data, what it held before, if that is known."""
+def _journal(cluster: Cluster, project: str, row: dict[str, Any], losses: Losses) -> tuple[list[bytes], bool]:
+    """The journal, or a copy from before, where Redis lost data when the run was over; whether it is one."""
     ended_at = datetime.fromisoformat(row["initialization_completed_at"])
-    if all(lost_at < ended_at for lost_at in losses.at):
-        _comes_true(lambda: _is_whole(cluster.entries(project)), time.monotonic() + 10)
-        return cluster.entries(project)
-    kept = (cluster.entries(project), losses.journals.get(project, []))
-    return next(filter(_is_whole, kept), None)
+    was_over = any(ended_at <= lost_at for lost_at in losses.at)
+    copy = losses.journals.get(project, []) if was_over else []
+
+    def worth(entries: list[bytes]) -> tuple[bool, bool]:
+        is_whole = _is_whole(entries)
+        return is_whole, is_whole and is_told_by(row["initialization_summary"], entries)
+
+    is_good = (True, True)
+    _comes_true(
+        lambda: is_good in (worth(cluster.entries(project)), worth(copy)), time.monotonic() + _JOURNAL_S
+    )
+    now = cluster.entries(project)
+    return (copy, True) if worth(copy) > worth(now) else (now, False)
+
+
+def _reach(entries: list[bytes]) -> tuple[int, int]:
+    """How far a journal goes; a newer attempt may have begun with less."""
+    if not entries:
+        return 0, 0
+    last = decode_event(entries[-1]).id
+    return attempt_of(last), index_of(last)
 
 
 def _is_whole(entries: list[bytes]) -> bool:

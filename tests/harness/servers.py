@@ -131,6 +131,10 @@ class RedisServer(_Server):
             connection.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
             return connection.recv(65536)
 
+    def pause_writes(self) -> None:
+        """Leave every writer waiting, until it is killed: a minute at most."""
+        assert self.ask("CLIENT", "PAUSE", "60000", "WRITE") == b"+OK\r\n"
+
     def backup(self) -> Path:
         """A copy of all it holds now, to come back with later."""
         copy = self.folder.with_name(f"{self.folder.name}-backup")
