@@ -2,17 +2,20 @@
 
 `python -m benchmarks.persistence.worker DESIGN RUNS PAUSE_S FOLDER POSTGRES_URL REDIS_URL` writes the seconds
 that they took. `FOLDER/reported` holds a byte for each run, its last update: shared memory, which outlives a
-kill -9.
+kill -9. So does `FOLDER/notes`, which says of the app's runs with pauses where their updates were (`Notes`).
 """
 
 import asyncio
 import mmap
+import re
+import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 
@@ -20,9 +23,10 @@ from benchmarks.empty_runs import NAMES, project, until_over
 from benchmarks.persistence.designs import STEPS, UPDATES_A_STEP, Design, opened
 from initializer.engines.inline import open_inline_engine
 from initializer.forges.local import LocalForge
+from initializer.journal.journal import Journal
 from initializer.journal.redis import open_redis_journal
 from initializer.logs import configure_logging
-from initializer.model.events import Reason
+from initializer.model.events import Event, Progressed, Reason
 from initializer.model.progress import Status
 from initializer.parts.servers import new_owner
 from initializer.projects.database import open_database
@@ -32,7 +36,7 @@ from initializer.running.lease import open_leases
 from initializer.running.runner import Runner
 from initializer.steps.step import Step, StepContext
 
-__all__ = ["APP", "CONCURRENT", "run_ids"]
+__all__ = ["APP", "CONCURRENT", "Notes", "last_update", "run_ids"]
 
 APP = "app"
 CONCURRENT = 50
@@ -43,7 +47,67 @@ def run_ids(count: int) -> Sequence[str]:
     return [f"{number:032x}" for number in range(count)]
 
 
-def reporting_step(step_name: str, before: int, pause_s: float, reported: mmap.mmap) -> Step:
+def last_update(events: Sequence[Event]) -> int:
+    """The number in the last report of some events; 0 if there is none."""
+    reports = [event for event in events if isinstance(event, Progressed)]
+    number = re.search(r"update (\d+)", str(reports[-1].message)) if reports else None
+    return int(number[1]) if number else 0
+
+
+class Notes:
+    """Of each run: when each update was said, and the last that the journal was given and has answered."""
+
+    _RUN = struct.Struct(f"={STEPS * UPDATES_A_STEP + 1}d2B")
+
+    def __init__(self, file: Path, runs: int) -> None:
+        self._file = file.open("a+b")
+        self._file.truncate(runs * self._RUN.size)
+        self._memory = mmap.mmap(self._file.fileno(), runs * self._RUN.size)
+
+    def say(self, run: int, number: int) -> None:
+        """An update is said now."""
+        struct.pack_into("=d", self._memory, run * self._RUN.size + number * 8, time.monotonic())
+
+    def hand_over(self, run: int, number: int) -> None:
+        """The journal is given all up to an update."""
+        self._memory[(run + 1) * self._RUN.size - 2] = number
+
+    def acknowledge(self, run: int, number: int) -> None:
+        """It has answered that it has them."""
+        self._memory[(run + 1) * self._RUN.size - 1] = number
+
+    def read(self) -> Sequence[tuple[Sequence[float], int, int]]:
+        """Of each run the moments of its updates by their numbers, then those two numbers."""
+        rows = self._RUN.iter_unpack(self._memory)
+        return [(moments, handed_over, acknowledged) for *moments, handed_over, acknowledged in rows]
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._memory.close()
+        self._file.close()
+
+
+class _NotedJournal:
+    """A journal that notes the updates which it is given."""
+
+    def __init__(self, journal: Journal, notes: Notes) -> None:
+        self._journal, self._notes = journal, notes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+    async def append(self, run: str, events: Sequence[Event], **asked: Any) -> None:
+        number = last_update(events)
+        if number:
+            self._notes.hand_over(int(run, 16), number)
+        await self._journal.append(run, events, **asked)
+        if number:
+            self._notes.acknowledge(int(run, 16), number)
+
+
+def reporting_step(
+    step_name: str, before: int, pause_s: float, reported: mmap.mmap, notes: Notes | None
+) -> Step:
     """A step that reports its updates, after `before` of the steps before it."""
 
     class Reporting(Step):
@@ -52,6 +116,8 @@ def reporting_step(step_name: str, before: int, pause_s: float, reported: mmap.m
         async def run(self, context: StepContext) -> None:
             run = int(context.project.id, 16)
             for number in range(1, UPDATES_A_STEP + 1):
+                if notes is not None:
+                    notes.say(run, before + number)
                 context.progress(number * 100 // UPDATES_A_STEP, f"update {before + number}")
                 reported[run] = before + number
                 await asyncio.sleep(pause_s)
@@ -70,11 +136,12 @@ async def perform_app(
         open_leases(client, Projects(database), owner=new_owner(), lease_s=5) as leases,
     ):
         projects = Projects(database)
+        notes = Notes(folder / "notes", count) if pause_s else None
         runner = Runner(
-            journal=journal,
+            journal=cast(Journal, _NotedJournal(journal, notes)) if notes else journal,
             projects=projects,
             steps={
-                name: reporting_step(name, number * UPDATES_A_STEP, pause_s, reported)
+                name: reporting_step(name, number * UPDATES_A_STEP, pause_s, reported, notes)
                 for number, name in enumerate(NAMES)
             },
             forges={"local": LocalForge(folder / "repositories", "http://localhost")},
