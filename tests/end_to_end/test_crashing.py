@@ -12,7 +12,7 @@ from harness.browser import Visitors, mark, state_at_the_end, was_reloaded
 from harness.checkout import commits_of, git
 from harness.children import children_in
 from harness.gate import Gate
-from harness.server import ServerProcess, StartServer
+from harness.server import ServerProcess, StartServer, at_of
 from harness.waiting import wait_for
 
 STEPS = ["create_repo", "push_template", "create_environments", "setup_gitops", "verify", "finalize"]
@@ -198,7 +198,7 @@ def test_runs_that_wait_keep_their_order_over_a_kill_9(
     for project in projects:
         server.wait_for_end(project)
         check_numbers(server, project)
-    begun = [server.wait_for_event(project, reason="takeover")["at"] for project in projects]
+    begun = [at_of(server.wait_for_event(project, reason="takeover")) for project in projects]
     assert begun == sorted(begun)
 
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from harness.browser import Visitors, frames_seen, mark, state_at_the_end, was_reloaded
 from harness.gate import Gate
 from harness.proxy import Relay
-from harness.server import ServerProcess, StartServer
+from harness.server import ServerProcess, StartServer, at_of
 from harness.waiting import wait_for
 from initializer.model.events import decode_event
 from initializer.model.parameters import Project
@@ -217,8 +217,8 @@ def test_waiting_runs_show_their_place_and_move_up_live(
     said = page.evaluate("recorder.lines")
     places = [int(found[1]) for line in said if (found := re.search(r"number (\d+) in line", line))]
     assert places == [3, 2, 1]
-    started = [server.events(project)[0]["at"] for project in projects]
-    ended = [server.events(project)[-1]["at"] for project in projects]
+    started = [at_of(server.events(project)[0]) for project in projects]
+    ended = [at_of(server.events(project)[-1]) for project in projects]
     assert all(end <= start for end, start in zip(ended, started[1:], strict=False)), (started, ended)
 
 

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from harness.forms import filled_form
 from harness.hosts import THIS_HOST, Host
 from harness.waiting import DEADLINE_S, wait_for
 
-__all__ = ["CLI", "ServerProcess", "StartServer", "free_port", "initializer", "plain_environment"]
+__all__ = ["CLI", "ServerProcess", "StartServer", "at_of", "free_port", "initializer", "plain_environment"]
 
 CLI = Path(sys.executable).with_name("initializer")
 FIRST_PORT, LAST_PORT = 12_000, 32_000
@@ -242,6 +243,11 @@ StartServer = Callable[..., ServerProcess]
 """Gives a started server; keywords are settings in lower case."""
 
 _FINAL = ("completed", "failed", "cancelled")
+
+
+def at_of(event: Mapping[str, Any]) -> datetime:
+    """When an event happened. As text, a full second does not sort before its parts."""
+    return datetime.fromisoformat(event["at"])
 
 
 def _readable(line: str) -> str:

@@ -33,7 +33,7 @@ from initializer.engines.inline import open_inline_engine
 from initializer.journal.redis import RedisJournal
 from initializer.model.events import EventId
 from initializer.model.progress import Progress, awaiting
-from initializer.parts.servers import leave
+from initializer.parts.servers import hand_over
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow
 from initializer.running.lease import Leases, open_leases
@@ -340,7 +340,7 @@ class Process:
                 async with in_background(Recovery(self.projects, engine, leases, lease_s=LEASE_S).keep()):
                     yield engine
             finally:
-                await leave(runner, engine, leases, grace_s=GRACE_S)
+                await hand_over(runner, engine, leases, grace_s=GRACE_S)
 
     @asynccontextmanager
     async def _with_workers(

@@ -12,6 +12,7 @@ import pytest
 from harness.cluster import Cluster, ClusterProcess, Watcher, watching
 from harness.gate import Gate
 from harness.jobs import Jobs
+from harness.server import at_of
 from harness.servers import RedisServer
 from harness.waiting import wait_for
 from harness.whole import STEPS, check_whole, reasons
@@ -138,7 +139,7 @@ def test_a_worker_begins_so_many_runs_as_it_was_told_and_the_rest_see_their_plac
         gate.release("create_repo")
         for project in running + waiting:
             web.wait_for_end(project)
-    begun = [cluster.events(project)[0]["at"] for project in waiting]
+    begun = [at_of(cluster.events(project)[0]) for project in waiting]
     assert begun == sorted(begun)
 
 
@@ -257,7 +258,7 @@ def test_a_worker_that_leaves_with_nobody_else_there_leaves_its_runs_to_the_next
     leaving.restart()
     web.wait_for_end(project)
     web.wait_for_end(waiting)
-    begun = {it: cluster.events(it)[-1]["at"] for it in (project, waiting)}
+    begun = {it: at_of(cluster.events(it)[-1]) for it in (project, waiting)}
     assert begun[project] < begun[waiting]  # what was begun goes on before what was not
     check_whole(cluster, project)
 
@@ -459,5 +460,5 @@ def test_a_retry_goes_before_new_runs_and_survives_a_wiped_queue(
     web.wait_for_end(project)
     web.wait_for_end(new)
     assert reasons(cluster, project) == ["created", "restart"]
-    begun = {it: cluster.events(it)[-1]["at"] for it in (project, new)}
+    begun = {it: at_of(cluster.events(it)[-1]) for it in (project, new)}
     assert begun[project] < begun[new]
