@@ -151,6 +151,7 @@ def test_a_process_that_was_stalled_past_its_lease_changes_nothing_when_it_wakes
         stalled.allow(text)
     for text in ("leases not renewed", "subscription lost", "lost runs not looked for", "trying again"):
         stalled.allow(text)
+    stalled.allow("step failed unexpectedly")  # whoever took the run over has cleared its folder away
     gate.hold(moment)
     project = stalled.create("Phoenix")
     if moment == "push":
