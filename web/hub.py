@@ -188,7 +188,7 @@ class Hub:
             for run, status in statuses.items():
                 opened = self._rooms.get(run)
                 if opened is not None and (status.is_final or opened.room.misses_wait(status)):
-                    await self._end_guarded(run, opened)
+                    await self._end_guarded(opened)
 
     async def follow_positions(self) -> None:
         """Show waiting runs their place in the queue, for ever."""
@@ -259,7 +259,7 @@ class Hub:
                     self._show(opened)
                     opened.let_in()
                     if opened.room.progress.status.is_final:
-                        await self._end(run, opened)
+                        await self._end(opened)
                         if opened.room.is_over:
                             break
                     del events  # as the journal has let go of them
@@ -270,27 +270,27 @@ class Hub:
             log.exception("reader of a room broke off", project=run)
             self._break_off(opened)
 
-    async def _end_guarded(self, run: str, opened: "_OpenRoom") -> None:
+    async def _end_guarded(self, opened: "_OpenRoom") -> None:
         """End one room; where its row or summary cannot be used, no other room suffers."""
         try:
-            await self._end(run, opened)
+            await self._end(opened)
         except Exception:
-            log.exception("page not ended", project=run)
+            log.exception("page not ended", project=opened.run)
             self._break_off(opened)
 
-    async def _end(self, run: str, opened: "_OpenRoom") -> None:
+    async def _end(self, opened: "_OpenRoom") -> None:
         """Send everyone the summary, read from the row; where that waits for another try, say so."""
         while not opened.room.is_over:
             try:
-                row = await self._projects.get(run)
+                row = await self._projects.get(opened.run)
             except DatabaseUnavailable as error:
-                log.warning("summary not read", project=run, error=str(error))
+                log.warning("summary not read", project=opened.run, error=str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
             if row is None or opened.room.is_over:
                 return
             if not row.status.is_final:
-                opened.room.expect(row, self._engine.position(run))
+                opened.room.expect(row, self._engine.position(opened.run))
                 self._show(opened)
                 return
             opened.room.end({each: self._rendering.speaking(each).last_frame(row) for each in Language})

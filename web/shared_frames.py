@@ -130,7 +130,10 @@ class SharedFrames(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         super().shutdown()
-        self._cut_off_later(SHUTDOWN_PARTING_LIMIT_S)
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+        if not self.disconnected:
+            self._cut_off = self.loop.call_later(SHUTDOWN_PARTING_LIMIT_S, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -155,10 +158,10 @@ class SharedFrames(WebSocketsSansIOProtocol):
         if self._cut_off is not None:
             self._cut_off.cancel()
 
-    def _cut_off_later(self, limit_s: float | None = None) -> None:
+    def _cut_off_later(self) -> None:
         """A transport that is closed waits until all has been sent, to a peer that reads nothing for ever."""
         if self._cut_off is None and not self.disconnected:
-            self._cut_off = self.loop.call_later(limit_s or PARTING_LIMIT_S, self.transport.abort)
+            self._cut_off = self.loop.call_later(PARTING_LIMIT_S, self.transport.abort)
 
 
 class _End:
