@@ -7,7 +7,7 @@ viewers itself, the same bytes, and no task is woken. Elsewhere each viewer's ta
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
@@ -16,7 +16,7 @@ import structlog
 from initializer.engines.engine import Engine
 from initializer.errors import InitializerError
 from initializer.journal.journal import Journal, JournalRewritten, JournalUnavailable
-from initializer.model.events import Event, EventId
+from initializer.model.events import Event, EventId, is_final
 from initializer.model.progress import IndexGap, Progress
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
@@ -242,18 +242,14 @@ class Hub:
     async def _read(self, row: ProjectRow, opened: "_OpenRoom") -> None:
         """Keep a room current until its run ends. `row` was read when the room opened."""
         run = row.project.id
+        follow = partial(self._journal.follow, interval_s=self._tick_s, at_once=partial(self._take, opened))
         try:
-            async with aclosing(self._journal.follow(run, interval_s=self._tick_s)) as following:
+            async with aclosing(follow(run)) as following:
                 async for events in following:
-                    is_each = not self._tick_s and opened.is_read
-                    size = EVENTS_WRITTEN if is_each else FOLD_EVENTS
-                    for start in range(0, len(events), size):
+                    for start in range(0, len(events), FOLD_EVENTS):
                         if start:
                             await asyncio.sleep(0)
-                        if is_each:
-                            self._show_each(opened, events[start : start + size])
-                        else:
-                            opened.room.receive(events[start : start + size])
+                        self._receive(opened, events[start : start + FOLD_EVENTS])
                     if not opened.is_read:
                         opened.room.expect(row, self._engine.position(run))
                     self._show(opened)
@@ -269,6 +265,26 @@ class Hub:
         except Exception:
             log.exception("reader of a room broke off", project=run)
             self._break_off(opened)
+
+    def _take(self, opened: "_OpenRoom", events: list[Event]) -> bool:
+        """Show what comes while the reader waits for it; what ends the run is the reader's."""
+        if not opened.is_read or is_final(events[-1]):
+            return False
+        try:
+            self._receive(opened, events)
+            self._show(opened)
+        except Exception:
+            log.exception("reader of a room broke off", project=opened.run)
+            self._break_off(opened)
+        return True
+
+    def _receive(self, opened: "_OpenRoom", events: list[Event]) -> None:
+        """Take in what happened; without a tick, each event but the last is shown as well."""
+        if self._tick_s or not opened.is_read or len(events) == 1:
+            opened.room.receive(events)
+            return
+        for start in range(0, len(events), EVENTS_WRITTEN):
+            self._show_each(opened, events[start : start + EVENTS_WRITTEN])
 
     async def _end_guarded(self, opened: "_OpenRoom") -> None:
         """End one room; where its row or summary cannot be used, no other room suffers."""
@@ -325,7 +341,7 @@ class Hub:
 
     def _show_each(self, opened: "_OpenRoom", events: Sequence[Event]) -> None:
         """Show events one by one; the frames that they make are written to each outlet in one go."""
-        writes: defaultdict[Collection[Outlet], list[bytes]] = defaultdict(list)
+        writes: defaultdict[Sequence[Outlet], list[bytes]] = defaultdict(list)
         for event in events:
             opened.room.receive((event,))
             opened.room.tick()

@@ -26,13 +26,12 @@ class Mould:
     def __init__(self, html: str) -> None:
         parts = _MARK.split(html)  # between any two of them the name of a hole
         self._parts = [part.encode("ascii", "xmlcharrefreplace").decode() for part in parts]
-        self._names = list(enumerate(self._parts))[1::2]
+        self._names = self._parts[1::2]
 
-    def fill(self, values: Mapping[str, object]) -> str:
+    def fill(self, values: Mapping[str, str]) -> str:
         """The HTML with values that are `safe`; what has no hole is passed over."""
         parts = self._parts.copy()
-        for place, name in self._names:
-            parts[place] = str(values[name])
+        parts[1::2] = [values[name] for name in self._names]
         return "".join(parts)
 
 

@@ -261,15 +261,15 @@ class Rendering:
             {
                 "name": safe(project.name),
                 "tail": progress.tail,
-                "percent": progress.percent,
-                "elapsed": elapsed,
+                "percent": str(progress.percent),
+                "elapsed": str(elapsed),
                 "elapsed_clock": clock(elapsed),
                 "message": safe(self.words.say(step.message)),
-                "step_percent": step.percent,
-                "started_elapsed": step_elapsed,
+                "step_percent": str(step.percent),
+                "started_elapsed": str(step_elapsed),
                 "started_elapsed_clock": clock(step_elapsed),
-                "substep": substep and safe(self.words.say(substep.name)),
-                "substep_percent": substep and substep.progress,
+                "substep": safe(self.words.say(substep.name)) if substep else "",
+                "substep_percent": str(substep.progress) if substep else "",
             }
         )
 

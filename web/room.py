@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -222,23 +222,25 @@ class Room:
             self._level[viewer.language][viewer] = viewer.outlet
         return self.next_frame(viewer)
 
-    def due(self, now_s: float) -> Iterator[tuple[str, Collection[Outlet]]]:
+    def due(self, now_s: float) -> Sequence[tuple[str, Sequence[Outlet]]]:
         """What is to be written now, and where; a viewer whose outlet is full falls behind."""
         told, self._told = self._told, self._position
         if told == self._told and not self.is_over:
-            return
+            return []
+        due: list[tuple[str, Sequence[Outlet]]] = []
         for language, level in self._level.items():
             for viewer in [viewer for viewer, outlet in level.items() if outlet.is_full]:
                 viewer.seen, viewer.behind_since_s = told, now_s
                 del level[viewer]
             if level:
                 frame = self.last_frames[language] if self.is_over else self._frame(told[0], language)
-                yield frame, tuple(level.values())
+                due.append((frame, tuple(level.values())))
         if self.is_over:
             self._level.clear()
-        for viewer, outlet in list(self._ahead.items()):
-            if (missed := self.catch_up(viewer)) is not None:
-                yield missed, (outlet,)
+        if self._ahead:
+            behind = ((self.catch_up(viewer), outlet) for viewer, outlet in list(self._ahead.items()))
+            due += [(missed, (outlet,)) for missed, outlet in behind if missed is not None]
+        return due
 
     def _view(self, position: int | None) -> RunView:
         if self._row is not None:

@@ -138,11 +138,11 @@ class BullEngine:
         return self._places.get(run) if self._has_worker else NO_WORKER
 
     async def follow_positions(self) -> AsyncGenerator[None, None]:
-        with self._signals.listen(_POSITIONS) as woken:
+        with self._signals.listen(_POSITIONS) as signal:
             while True:
                 yield
-                await woken.wait()
-                woken.clear()
+                await signal.wait()
+                signal.clear()
 
     async def keep(self) -> None:
         """Look how the queue stands, for ever."""

@@ -81,11 +81,11 @@ class InlineEngine:
         return next((place for place, held in enumerate(self._waiting, 1) if held.run == run), None)
 
     async def follow_positions(self) -> AsyncGenerator[None, None]:
-        with self._signals.listen(_POSITIONS) as woken:
+        with self._signals.listen(_POSITIONS) as signal:
             while True:
                 yield
-                await woken.wait()
-                woken.clear()
+                await signal.wait()
+                signal.clear()
 
     def stop(self) -> list[tuple[str, int]]:
         """Begin no more runs; gives those that wait, with their attempts, and forgets them."""

@@ -18,10 +18,12 @@ import structlog
 from initializer.journal.journal import (
     AppendRefused,
     JournalDamaged,
+    JournalRewritten,
     JournalUnavailable,
+    TakeEvents,
     behind,
 )
-from initializer.journal.signal import Signals, next_turn
+from initializer.journal.signal import Signals
 from initializer.model.events import Event, EventId, decode_event, encode_event, index_of, is_final
 from initializer.model.pace import Pace
 from initializer.syncing import sync
@@ -72,18 +74,31 @@ class FileJournal:
         return behind(run, events, after)
 
     async def follow(
-        self, run: str, *, after: EventId = "", interval_s: float = 0
+        self, run: str, *, after: EventId = "", interval_s: float = 0, at_once: TakeEvents | None = None
     ) -> AsyncGenerator[list[Event], None]:
         offset, pace = 0, Pace(interval_s)
-        with self._signals.listen(run) as woken:
+
+        def look() -> bool:
+            nonlocal offset
+            try:
+                events, end = self._read_from(run, offset)
+                new = behind(run, events, after)
+            except (JournalUnavailable, JournalDamaged, JournalRewritten):
+                return False
+            if at_once is None or (new and not at_once(new)):
+                return False
+            offset = end
+            return True
+
+        with self._signals.listen(run) as signal:
             while True:
                 if offset:
                     events, offset = self._read_from(run, offset)  # a tick's worth, from the page cache
                 else:
                     events, offset = await asyncio.to_thread(self._read_from, run, 0)
                 yield behind(run, events, after)
-                await next_turn(woken, pace)
-                woken.clear()
+                await signal.next_turn(pace, look if at_once else None)
+                signal.clear()
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:
         self._unwritten.discard(run)

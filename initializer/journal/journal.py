@@ -1,6 +1,6 @@
 """The journal: the ordered events of one run, with one writer. Implementations stand beside this module."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -13,8 +13,12 @@ __all__ = [
     "JournalDamaged",
     "JournalRewritten",
     "JournalUnavailable",
+    "TakeEvents",
     "behind",
 ]
+
+TakeEvents = Callable[[list[Event]], bool]
+"""Takes events that a follower is given, or leaves them."""
 
 
 class AppendRefused(InitializerError):
@@ -81,11 +85,13 @@ class Journal(Protocol):
         """
 
     def follow(
-        self, run: str, *, after: EventId = "", interval_s: float = 0
+        self, run: str, *, after: EventId = "", interval_s: float = 0, at_once: TakeEvents | None = None
     ) -> AsyncGenerator[list[Event], None]:
         """The events behind `after`: first those there are (maybe none), then as they come.
 
         What comes within `interval_s` after that is given together, in an even beat (`model/pace.py`).
+        Where a journal can, it gives what comes to `at_once` instead, while the follower waits, which spares
+        a turn of its task; what that leaves is yielded.
 
         Does not end by itself: close it. Raises `JournalUnavailable`, `JournalDamaged` and
         `JournalRewritten`.

@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from initializer.journal.journal import AppendRefused, behind
-from initializer.journal.signal import Signals, next_turn
+from initializer.journal.journal import AppendRefused, JournalRewritten, TakeEvents, behind
+from initializer.journal.signal import Signals
 from initializer.model.events import Event, EventId
 from initializer.model.pace import Pace
 
@@ -41,20 +41,31 @@ class MemoryJournal:
         self._signals.wake(run)
 
     async def read(self, run: str, *, after: EventId = "") -> list[Event]:
-        self._drop_if_due(run)
-        return behind(run, self._events.get(run, ()), after)
+        return self._read(run, after)
 
     async def follow(
-        self, run: str, *, after: EventId = "", interval_s: float = 0
+        self, run: str, *, after: EventId = "", interval_s: float = 0, at_once: TakeEvents | None = None
     ) -> AsyncGenerator[list[Event], None]:
         pace = Pace(interval_s)
-        with self._signals.listen(run) as woken:
+
+        def look() -> bool:
+            nonlocal after
+            try:
+                events = self._read(run, after)
+            except JournalRewritten:
+                return False
+            if at_once is None or (events and not at_once(events)):
+                return False
+            after = events[-1].id if events else after
+            return True
+
+        with self._signals.listen(run) as signal:
             while True:
-                events = await self.read(run, after=after)
+                events = self._read(run, after)
                 yield events
                 after = events[-1].id if events else after
-                await next_turn(woken, pace)
-                woken.clear()
+                await signal.next_turn(pace, look if at_once else None)
+                signal.clear()
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:
         self._expires_at[run] = datetime.now(UTC) + keep_for
@@ -62,6 +73,10 @@ class MemoryJournal:
     def lose(self, run: str, *, after: int = 0) -> None:
         """Forget the events above `after`, as a server does that comes back older or empty."""
         self._events[run] = [event for event in self._events.get(run, ()) if event.index <= after]
+
+    def _read(self, run: str, after: EventId) -> list[Event]:
+        self._drop_if_due(run)
+        return behind(run, self._events.get(run, ()), after)
 
     def _drop_if_due(self, run: str) -> None:
         due = self._expires_at.get(run)

@@ -12,10 +12,11 @@ from redis.asyncio import Redis
 from initializer.journal.journal import (
     AppendRefused,
     JournalDamaged,
+    JournalRewritten,
     JournalUnavailable,
+    TakeEvents,
     behind,
 )
-from initializer.journal.signal import next_turn
 from initializer.journal.subscription import Subscription, open_subscription
 from initializer.model.events import Event, EventId, decode_events, encode_event
 from initializer.model.pace import Pace
@@ -101,7 +102,7 @@ class RedisJournal:
         return await self._read_behind(run, after)
 
     async def follow(
-        self, run: str, *, after: EventId = "", interval_s: float = 0
+        self, run: str, *, after: EventId = "", interval_s: float = 0, at_once: TakeEvents | None = None
     ) -> AsyncGenerator[list[Event], None]:
         """See `Journal`. The channel is quick and may lose something; the stream is the record.
 
@@ -111,6 +112,21 @@ class RedisJournal:
         last: EventId = ""
         pace = Pace(interval_s)
         with self._subscription.listen(channel_of(run)) as listener:
+
+            def look() -> bool:
+                """Where the stream has to be read, or something is wrong, the follower's own turn does it."""
+                nonlocal last
+                try:
+                    events = None if listener.is_behind else _following(_decode(run, listener.messages), last)
+                    new = events and behind(run, events, after)
+                except (JournalDamaged, JournalRewritten):
+                    return False
+                if events is None or at_once is None or (new and not at_once(new)):
+                    return False
+                listener.take()
+                last = events[-1].id if events else last
+                return True
+
             with suppress(TimeoutError):
                 async with asyncio.timeout(SUBSCRIBE_LIMIT_S):
                     await listener.until_subscribed()
@@ -131,7 +147,7 @@ class RedisJournal:
                     last = events[-1].id
                 yield behind(run, events, after)
                 del messages, events  # maybe all there ever was, and nothing may come for long
-                await next_turn(listener.woken, pace)
+                await listener.next_turn(pace, look if at_once else None)
 
     async def retire(self, run: str, *, keep_for: timedelta) -> None:
         async with _asking(run, "retired"):

@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
 from initializer.background import in_background
+from initializer.journal.signal import Signal
 from initializer.redis_client import REDIS_FAULTS
 
 __all__ = ["MAX_HELD_MESSAGES", "Listener", "Subscription", "open_subscription"]
@@ -31,7 +32,7 @@ _PAUSES_S = (0.02, 0.1, 0.3, 1.0)
 log = structlog.get_logger()
 
 
-class Listener:
+class Listener(Signal):
     """One reader of one channel.
 
     `is_behind` says that messages may have been missed: whoever listens reads the record, then goes on with
@@ -39,39 +40,40 @@ class Listener:
     """
 
     def __init__(self) -> None:
-        self.woken = asyncio.Event()
+        super().__init__()
         self.is_behind = True
         self.is_subscribed = False
-        self._messages: list[bytes] = []
+        self.messages: list[bytes] = []
+        """What has come since the last `take`."""
 
     async def until_subscribed(self) -> None:
         """Until all that is published from now on comes."""
         while not self.is_subscribed:
-            self.woken.clear()
-            await self.woken.wait()
+            self.clear()
+            await self.wait()
 
     def take(self) -> list[bytes]:
         """The messages since the last take, none where it was behind; from now on it is not."""
-        messages, self._messages = self._messages, []
+        messages, self.messages = self.messages, []
         self.is_behind = False
-        self.woken.clear()
+        self.clear()
         return messages
 
     def receive(self, message: bytes) -> None:
         """Take a message in."""
         if self.is_behind:
             return
-        if not self._messages:
-            self.woken.set()
-        self._messages.append(message)
-        if len(self._messages) > MAX_HELD_MESSAGES:
+        self.messages.append(message)
+        if len(self.messages) == 1:
+            self.set()
+        elif len(self.messages) > MAX_HELD_MESSAGES:
             self.fall_behind()
 
     def fall_behind(self) -> None:
         """Give up what is held: something was missed, or may have been."""
-        self._messages.clear()
+        self.messages.clear()
         self.is_behind = True
-        self.woken.set()
+        self.set()
 
 
 class Subscription:

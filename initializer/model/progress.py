@@ -1,6 +1,6 @@
 """The fold: where a run stands, worked out from its events and from nothing else."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -212,6 +212,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         raise KeyError(name)
 
 
+Changes = dict[str, Any]
+"""The new values of a progress's fields, by their names."""
+
+
 def fold(pipeline: Pipeline, events: Iterable[Event]) -> Progress:
     """Progress after all events of a run, from the first. Raises `IndexGap`."""
     return advance_all(Progress.waiting(pipeline), events)
@@ -222,8 +226,8 @@ def awaiting(progress: Progress, reason: Reason) -> Progress:
 
     It goes on from here as it would from `progress`.
     """
-    begun = _begun(progress, reason, progress.pipeline)
-    return msgspec.structs.replace(begun, status=Status.PENDING, started_at=None)
+    begun = _begun(progress, progress.index + 1, reason, progress.pipeline)
+    return msgspec.structs.replace(progress, **(begun | {"status": Status.PENDING, "started_at": None}))
 
 
 def advance(progress: Progress, event: Event) -> Progress:
@@ -244,9 +248,9 @@ def advance_all(progress: Progress, events: Iterable[Event]) -> Progress:
         if received != index + 1:
             raise IndexGap(expected=index + 1, received=received)
         if last is not None and not (own_attempt == attempt and _leaves_nothing_of(event, last)):
-            progress = _advance(progress, last, index)
+            progress = _advance(progress, last, int(attempt or 0), index)
         index, attempt, last = received, own_attempt, event
-    return progress if last is None else _advance(progress, last, index)
+    return progress if last is None else _advance(progress, last, int(attempt or 0), index)
 
 
 def _leaves_nothing_of(event: Event, last: Event) -> bool:
@@ -259,28 +263,34 @@ def _leaves_nothing_of(event: Event, last: Event) -> bool:
     )
 
 
-def _advance(progress: Progress, event: Event, index: int) -> Progress:
-    attempt = attempt_of(event.id)
-    firsts = progress.firsts if attempt == progress.attempt else (*progress.firsts, event.id)
-    progress = _apply(progress, event)
+def _advance(progress: Progress, event: Event, attempt: int, index: int) -> Progress:
     return msgspec.structs.replace(
-        progress, tail=event.id, index=index, attempt=attempt, firsts=firsts, updated_at=event.at
+        progress,
+        tail=event.id,
+        index=index,
+        attempt=attempt,
+        firsts=progress.firsts if attempt == progress.attempt else (*progress.firsts, event.id),
+        updated_at=event.at,
+        **_changes(progress, event, index),
     )
 
 
-def _apply(progress: Progress, event: Event) -> Progress:
-    replace = msgspec.structs.replace
+def _changes(progress: Progress, event: Event, index: int) -> Changes:
+    """What the event with that index changes."""
     match event:
         case Progressed():
-            return _reported(progress, event)
+            return _report(progress, event, index)
         case Log():
-            return _with_log(progress, event)
+            return _log(progress, event)
         case Started(reason=reason, pipeline=pipeline):
-            return _started(progress, event.at, reason, pipeline)
-        case StepStarted():
+            begun = _begun(progress, index, reason, pipeline)
+            is_new = reason is not Reason.TAKEOVER or progress.started_at is None
+            return begun | {"started_at": event.at} if is_new else begun
+        case StepStarted(step=name):
             return _change_step(
                 progress,
-                event,
+                name,
+                index,
                 status=StepStatus.RUNNING,
                 started_at=event.at,
                 message="",
@@ -288,81 +298,77 @@ def _apply(progress: Progress, event: Event) -> Progress:
                 error="",
                 is_kept=False,
             )
-        case StepCompleted(duration_ms=duration_ms, outputs=outputs, kept=is_kept):
-            progress = replace(progress, outputs={**progress.outputs, **outputs})
-            return _change_step(
+        case StepCompleted(step=name, duration_ms=duration_ms, outputs=outputs, kept=is_kept):
+            changes = _change_step(
                 progress,
-                event,
+                name,
+                index,
                 status=StepStatus.COMPLETED,
                 percent=100,
                 duration_ms=duration_ms,
                 substep=None,
                 is_kept=is_kept,
             )
-        case StepFailed(duration_ms=duration_ms, error=error):
+            return changes | {"outputs": {**progress.outputs, **outputs}}
+        case StepFailed(step=name, duration_ms=duration_ms, error=error):
             return _change_step(
-                progress, event, status=StepStatus.FAILED, duration_ms=duration_ms, error=error, substep=None
+                progress,
+                name,
+                index,
+                status=StepStatus.FAILED,
+                duration_ms=duration_ms,
+                error=error,
+                substep=None,
             )
-        case StepCancelled(duration_ms=duration_ms):
+        case StepCancelled(step=name, duration_ms=duration_ms):
             return _change_step(
-                progress, event, status=StepStatus.CANCELLED, duration_ms=duration_ms, substep=None
+                progress, name, index, status=StepStatus.CANCELLED, duration_ms=duration_ms, substep=None
             )
-        case StepSkipped(message=message):
+        case StepSkipped(step=name, message=message):
             return _change_step(
-                progress, event, status=StepStatus.SKIPPED, percent=100, duration_ms=0, message=message
+                progress, name, index, status=StepStatus.SKIPPED, percent=100, duration_ms=0, message=message
             )
         case Resource():
-            return replace(progress, resources=_with_resource(progress.resources, event))
+            return {"resources": _with_resource(progress.resources, event)}
         case Cancelling():
-            return replace(progress, cancelling_index=progress.index + 1)
+            return {"cancelling_index": index}
         case Saving():
-            return replace(progress, is_saving=True)
+            return {"is_saving": True}
         case Completed():
-            return replace(progress, status=Status.ACTIVE, is_saving=False, percent=100)
+            return {"status": Status.ACTIVE, "is_saving": False, "percent": 100}
         case Failed(error=error):
-            return replace(progress, status=Status.FAILED, is_saving=False, error=error)
-        case Cancelled():
-            return _cancelled(progress, event)
+            return {"status": Status.FAILED, "is_saving": False, "error": error}
+        case Cancelled(step=name):
+            changes = _change_step(progress, name, index, status=StepStatus.CANCELLED, substep=None)
+            return changes | {"status": Status.CANCELLED, "is_saving": False}
         case UnknownEvent():
-            return progress
+            return {}
         case _:
             raise TypeError(f"no rule for {type(event).__name__}")
 
 
-def _started(progress: Progress, at: datetime, reason: Reason, pipeline: Pipeline) -> Progress:
-    begun = _begun(progress, reason, pipeline)
-    is_new = begun.started_at is None or reason is not Reason.TAKEOVER
-    return msgspec.structs.replace(begun, started_at=at) if is_new else begun
-
-
-def _begun(progress: Progress, reason: Reason, pipeline: Pipeline) -> Progress:
+def _begun(progress: Progress, index: int, reason: Reason, pipeline: Pipeline) -> Changes:
     """A new attempt keeps what is done, except a restart; the unfinished step begins again from its start.
 
     A takeover keeps a failure too: to try a failed step again is for people to ask.
     """
-    base = progress
-    if reason is Reason.RESTART or not progress.steps:
-        waiting = Progress.waiting(pipeline)
-        base = msgspec.structs.replace(
-            waiting,
-            tail=progress.tail,
-            index=progress.index,
-            attempt=progress.attempt,
-            firsts=progress.firsts,
-            resources=progress.resources,
-        )
-    steps = tuple(_begun_again(step, reason, index=progress.index + 1) for step in base.steps)
-    return msgspec.structs.replace(
-        base,
-        pipeline=base.pipeline if base.pipeline == pipeline else pipeline,  # one for all that know it
-        steps=steps,
-        status=Status.INITIALIZING,
-        is_saving=False,
-        cancelling_index=0,
-        reason=reason,
-        started_index=progress.index + 1,
-        error="",
-    )
+    is_anew = reason is Reason.RESTART or not progress.steps
+    waiting = Progress.waiting(pipeline)
+    steps = waiting.steps if is_anew else progress.steps
+    changes: Changes = {
+        # One for all that know it.
+        "pipeline": progress.pipeline if progress.pipeline == pipeline else pipeline,
+        "steps": tuple(_begun_again(step, reason, index=index) for step in steps),
+        "status": Status.INITIALIZING,
+        "is_saving": False,
+        "cancelling_index": 0,
+        "reason": reason,
+        "started_index": index,
+        "error": "",
+    }
+    if is_anew:
+        changes |= {"percent": 0, "outputs": {}}
+    return changes
 
 
 def _begun_again(step: StepProgress, reason: Reason, *, index: int) -> StepProgress:
@@ -375,62 +381,45 @@ def _begun_again(step: StepProgress, reason: Reason, *, index: int) -> StepProgr
     )
 
 
-def _cancelled(progress: Progress, event: Cancelled) -> Progress:
-    if event.step:
-        progress = _change_step(progress, event, status=StepStatus.CANCELLED, substep=None)
-    return msgspec.structs.replace(progress, status=Status.CANCELLED, is_saving=False)
-
-
-def _reported(progress: Progress, event: Progressed) -> Progress:
-    """A step's report: by far the most frequent, so not by `_change_step`, which takes twice as long."""
-
-    def reported(step: StepProgress) -> StepProgress:
-        return msgspec.structs.replace(
-            step,
-            index=event.index,
-            percent=event.step_progress,
-            message=event.message,
-            substep=event.substep,
-        )
-
-    return _with_steps(progress, _with_step(progress.steps, event.step, reported))
-
-
-def _change_step(
-    progress: Progress,
-    event: StepStarted | StepCompleted | StepFailed | StepCancelled | StepSkipped | Cancelled,
-    **changes: Any,
-) -> Progress:
-    def changed(step: StepProgress) -> StepProgress:
-        return msgspec.structs.replace(step, index=event.index, **changes)
-
-    return _with_steps(progress, _with_step(progress.steps, event.step, changed))
-
-
-def _with_steps(progress: Progress, steps: tuple[StepProgress, ...]) -> Progress:
-    """The steps, and the percent of the whole: rounded down, never falling, 100 only at success."""
-    percent = weighted_percent([(step.spec.weight, step.percent) for step in steps])
-    return msgspec.structs.replace(progress, steps=steps, percent=max(progress.percent, min(percent, 99)))
-
-
-def _with_log(progress: Progress, event: Log) -> Progress:
-    def logged(step: StepProgress) -> StepProgress:
-        return msgspec.structs.replace(
-            step,
-            log=(*step.log, *LogRow.of(event))[-LOG_TAIL_ROWS:],
-            log_lines=event.first + len(event.lines) - 1,
-            log_dropped=step.log_dropped + event.dropped,
-        )
-
-    return msgspec.structs.replace(progress, steps=_with_step(progress.steps, event.step, logged))
-
-
-def _with_step(
-    steps: tuple[StepProgress, ...], name: str, change: Callable[[StepProgress], StepProgress]
-) -> tuple[StepProgress, ...]:
+def _report(progress: Progress, event: Progressed, index: int) -> Changes:
+    """By far the most frequent event, so not by `_change_step`, which takes twice as long."""
+    steps, name = progress.steps, event.step
     for place, step in enumerate(steps):
         if step.spec.name == name:
-            return (*steps[:place], change(step), *steps[place + 1 :])
+            reported = msgspec.structs.replace(
+                step, index=index, percent=event.step_progress, message=event.message, substep=event.substep
+            )
+            steps = (*steps[:place], reported, *steps[place + 1 :])
+            return {"steps": steps, "percent": _percent(progress, steps)}
+    return {}
+
+
+def _change_step(progress: Progress, name: str, index: int, **changes: Any) -> Changes:
+    steps = _with_step(progress.steps, name, index=index, **changes)
+    return {"steps": steps, "percent": _percent(progress, steps)}
+
+
+def _percent(progress: Progress, steps: Sequence[StepProgress]) -> int:
+    """The percent of the whole: rounded down, never falling, 100 only at success."""
+    percent = weighted_percent([(step.spec.weight, step.percent) for step in steps])
+    return max(progress.percent, min(percent, 99))
+
+
+def _log(progress: Progress, event: Log) -> Changes:
+    for step in progress.steps:
+        if step.spec.name == event.step:
+            log = (*step.log, *LogRow.of(event))[-LOG_TAIL_ROWS:]
+            lines = event.first + len(event.lines) - 1
+            dropped = step.log_dropped + event.dropped
+            steps = _with_step(progress.steps, event.step, log=log, log_lines=lines, log_dropped=dropped)
+            return {"steps": steps}
+    return {}
+
+
+def _with_step(steps: tuple[StepProgress, ...], name: str, **changes: Any) -> tuple[StepProgress, ...]:
+    for place, step in enumerate(steps):
+        if step.spec.name == name:
+            return (*steps[:place], msgspec.structs.replace(step, **changes), *steps[place + 1 :])
     return steps
 
 

@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from initializer.background import in_background
 from initializer.journal.journal import AppendRefused, Journal, JournalRewritten
 from initializer.model.events import Event, EventId, Log, Saving, decode_event
 from model.runs import HOSTILE, at, numbered
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.anyio
 
 RUN, OTHER = "a1", "b2"
 DEADLINE_S = 10
+INTERVAL_S = 0.05
 
 Following = AsyncGenerator[list[Event], None]
 
@@ -117,6 +119,108 @@ async def test_of_many_writers_at_once_one_wins(journal: Journal) -> None:
     won = await asyncio.gather(*(write(attempt) for attempt in range(1, 21)))
     assert won.count(True) == 1
     assert await journal.read(RUN) == events(3, attempt=won.index(True) + 1)
+
+
+async def test_what_comes_while_a_follower_waits_is_taken_at_once_and_what_that_leaves_is_yielded(
+    journal: Journal,
+) -> None:
+    got: list[Event] = []
+    yielded: list[int] = []
+
+    def take_most(given: list[Event]) -> bool:
+        if given[-1].index % 3 == 0:
+            return False
+        got.extend(given)
+        return True
+
+    async def read(following: Following) -> None:
+        async for given in following:
+            got.extend(given)
+            yielded.extend(event.index for event in given)
+
+    await fill(journal, 2)
+    async with aclosing(journal.follow(RUN, at_once=take_most)) as following, in_background(read(following)):
+        for index in range(3, 12):
+            async with asyncio.timeout(DEADLINE_S):
+                while len(got) < index - 1:  # noqa: ASYNC110 - nobody is told
+                    await asyncio.sleep(0.001)
+            await journal.append(RUN, events(1, first=index), expected_tail=f"1-{index - 1}")
+        async with asyncio.timeout(DEADLINE_S):
+            while len(got) < 11:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.001)
+    assert got == events(11)
+    assert yielded == [1, 2, 3, 6, 9]
+
+
+@pytest.mark.parametrize("is_at_once", [True, False], ids=["at-once", "in-turn"])
+async def test_what_comes_sooner_than_the_interval_allows_is_given_together(
+    journal: Journal, is_at_once: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    batches: list[tuple[float, list[Event]]] = []
+
+    def take_in(given: list[Event]) -> bool:
+        batches.append((loop.time(), given))
+        return True
+
+    async def read(following: Following) -> None:
+        async for given in following:
+            if given:
+                take_in(given)
+
+    following = journal.follow(RUN, interval_s=INTERVAL_S, at_once=take_in if is_at_once else None)
+    async with aclosing(following), in_background(read(following)):
+        for index in range(1, 31):
+            tail = f"1-{index - 1}" if index > 1 else None
+            await journal.append(RUN, events(1, first=index), expected_tail=tail)
+            await asyncio.sleep(0)
+        async with asyncio.timeout(DEADLINE_S):
+            while not batches or batches[-1][1][-1].index < 30:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.001)
+    assert [event for _, given in batches for event in given] == events(30)
+    in_beat = len(batches) - 3  # the first reading waits for nothing, nor do two turns after a rest
+    assert batches[-1][0] - batches[0][0] > INTERVAL_S * in_beat - 0.001
+
+
+@pytest.mark.parametrize("journal", ["memory_journal", "file_journal"], indirect=True)  # no way between
+async def test_nothing_is_taken_at_once_before_the_follower_waits_for_it(journal: Journal) -> None:
+    asked: list[int] = []
+
+    def refuse(given: list[Event]) -> bool:
+        asked.append(given[-1].index)
+        return False
+
+    async with aclosing(journal.follow(RUN, at_once=refuse)) as following, asyncio.timeout(DEADLINE_S):
+        assert await anext(following) == []
+        waiting = asyncio.ensure_future(anext(following))
+        await asyncio.sleep(0)  # now it waits
+        await journal.append(RUN, events(1), expected_tail=None)
+        assert await waiting == events(1)
+        await journal.append(RUN, events(1, first=2), expected_tail="1-1")
+        for _ in range(5):  # turns, in which it could be asked
+            await asyncio.sleep(0)
+        assert asked == [1]
+        assert await anext(following) == events(1, first=2)
+
+
+async def test_a_follower_that_has_left_takes_nothing(journal: Journal) -> None:
+    taken: list[Event] = []
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    following = journal.follow(RUN, interval_s=INTERVAL_S, at_once=lambda given: not taken.extend(given))
+    async with aclosing(following), in_background(take_upto(following, 10)):
+        index = 0
+        async with asyncio.timeout(DEADLINE_S):
+            while index == len(taken) or index < 4:  # until a turn waits for the interval to be over
+                tail = f"1-{index}" if index else None
+                index += 1
+                await journal.append(RUN, events(1, first=index), expected_tail=tail)
+                for _ in range(3):
+                    await asyncio.sleep(0)
+    before = list(taken)
+    await asyncio.sleep(2 * INTERVAL_S)
+    assert taken == before
+    assert not faults
 
 
 async def test_a_follower_gets_what_there_is_and_then_what_comes(journal: Journal) -> None:

@@ -184,7 +184,7 @@ async def test_a_run_that_is_over_leaves_nothing_in_memory(file_journal: FileJou
         await anext(following)
         await following.aclose()
     assert not file_journal._ends
-    assert not file_journal._signals._waiting
+    assert not file_journal._signals._followed
 
 
 async def test_a_reader_in_another_thread_never_sees_half_a_line(file_journal: FileJournal) -> None:

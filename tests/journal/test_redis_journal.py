@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -43,6 +43,7 @@ RUN = "a1"
 DEADLINE_S = 20
 
 Following = AsyncGenerator[list[Event], None]
+Follow = Callable[..., "aclosing[Following]"]
 
 
 def events(count: int, *, first: int = 1, attempt: int = 1) -> list[Event]:
@@ -72,8 +73,41 @@ async def journal(client: "Redis") -> AsyncIterator[RedisJournal]:
         yield journal
 
 
-def follow(journal: RedisJournal, run: str = RUN) -> "aclosing[Following]":
+def follow_in_turn(journal: RedisJournal, run: str = RUN) -> "aclosing[Following]":
     return aclosing(journal.follow(run))
+
+
+def follow_at_once(journal: RedisJournal, run: str = RUN) -> "aclosing[Following]":
+    return aclosing(all_that_comes(journal, run))
+
+
+async def all_that_comes(journal: RedisJournal, run: str) -> Following:
+    """What a follower takes at once and what it is yielded, in the order of its coming."""
+    taken: asyncio.Queue[list[Event]] = asyncio.Queue()
+
+    def take(given: list[Event]) -> bool:
+        taken.put_nowait(given)
+        return True
+
+    async with aclosing(journal.follow(run, at_once=take)) as following:
+        while True:
+            turn = asyncio.ensure_future(anext(following))
+            try:
+                while not turn.done():
+                    coming = asyncio.ensure_future(taken.get())
+                    await asyncio.wait((turn, coming), return_when=asyncio.FIRST_COMPLETED)
+                    if coming.done():
+                        yield coming.result()
+                    coming.cancel()
+            finally:
+                turn.cancel()
+                await asyncio.wait((turn,))
+            yield turn.result()
+
+
+@pytest.fixture(params=[follow_in_turn, follow_at_once], ids=["in-turn", "at-once"])
+def follow(request: pytest.FixtureRequest) -> Follow:
+    return cast(Follow, request.param)
 
 
 async def take_upto(following: Following, index: int) -> list[Event]:
@@ -242,7 +276,7 @@ async def test_one_connection_follows_however_many_runs(client: "Redis", journal
     async with AsyncExitStack() as stack:
         followers = []
         for number in range(200):
-            following = await stack.enter_async_context(follow(journal, f"r{number}"))
+            following = await stack.enter_async_context(follow_in_turn(journal, f"r{number}"))
             assert await anext(following) == []
             followers.append(following)
         assert len(await client.client_list(_type="pubsub")) == 1
@@ -270,7 +304,7 @@ async def test_who_comes_as_the_last_one_leaves_reads_the_record_once_it_is_subs
             second.take()
             redis_server.thaw()
             async with asyncio.timeout(DEADLINE_S):
-                await second.woken.wait()
+                await second.wait()
             assert second.is_behind
 
 
@@ -292,13 +326,13 @@ async def test_who_comes_long_after_the_last_one_left_is_subscribed_no_sooner_th
             assert not second.is_subscribed
             redis_server.thaw()
             async with asyncio.timeout(DEADLINE_S):
-                await second.woken.wait()
+                await second.wait()
             assert second.is_subscribed
             assert second.is_behind
 
 
 async def test_a_message_that_was_lost_is_read_from_the_stream_when_the_next_one_comes(
-    client: "Redis", journal: RedisJournal
+    client: "Redis", journal: RedisJournal, follow: Follow
 ) -> None:
     async with follow(journal) as following:
         await journal.append(RUN, events(1), expected_tail=None)
@@ -311,7 +345,7 @@ async def test_a_message_that_was_lost_is_read_from_the_stream_when_the_next_one
 
 
 async def test_the_tail_published_again_brings_a_lost_last_message_and_nothing_twice(
-    client: "Redis", journal: RedisJournal
+    client: "Redis", journal: RedisJournal, follow: Follow
 ) -> None:
     async with follow(journal) as following:
         await journal.append(RUN, events(1), expected_tail=None)
@@ -325,7 +359,7 @@ async def test_the_tail_published_again_brings_a_lost_last_message_and_nothing_t
 
 
 async def test_a_follower_that_lags_holds_little_and_misses_nothing(journal: RedisJournal) -> None:
-    async with follow(journal) as following:
+    async with follow_in_turn(journal) as following:
         await anext(following)
         tail = None
         for batch in range(40):
@@ -335,7 +369,7 @@ async def test_a_follower_that_lags_holds_little_and_misses_nothing(journal: Red
         async with asyncio.timeout(DEADLINE_S):
             while not listener.is_behind:  # noqa: ASYNC110 - it sets its event for each message
                 await asyncio.sleep(0.005)
-        assert not listener._messages
+        assert not listener.messages
         assert indexes(await take_upto(following, 2000)) == list(range(1, 2001))
 
 
@@ -354,7 +388,7 @@ def test_a_listener_gives_up_what_it_holds_rather_than_holding_more() -> None:
 
 
 async def test_a_subscription_that_is_cut_comes_back_by_itself_and_nothing_is_missed(
-    client: "Redis", journal: RedisJournal
+    client: "Redis", journal: RedisJournal, follow: Follow
 ) -> None:
     async with follow(journal) as following, follow(journal, "b2") as other:
         assert await anext(following) == await anext(other) == []
@@ -370,7 +404,7 @@ async def test_a_subscription_that_is_cut_comes_back_by_itself_and_nothing_is_mi
 
 
 async def test_a_connection_without_a_word_is_made_anew_and_nothing_is_missed(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, follow: Follow
 ) -> None:
     monkeypatch.setattr(subscription_module, "PING_S", 0.1)
     async with journal_at(redis_server.url) as journal, follow(journal) as following:
@@ -391,7 +425,7 @@ async def test_a_connection_without_a_word_is_made_anew_and_nothing_is_missed(
 
 
 async def test_without_its_server_everything_is_unavailable_and_afterwards_all_is_there(
-    redis_server: RedisServer,
+    redis_server: RedisServer, follow: Follow
 ) -> None:
     async with journal_at(redis_server.url) as journal, follow(journal) as following:
         await journal.append(RUN, events(2), expected_tail=None)
@@ -416,7 +450,9 @@ async def test_without_its_server_everything_is_unavailable_and_afterwards_all_i
             assert indexes(await take_upto(again, 4)) == [4]
 
 
-async def test_a_follower_that_has_begun_waits_for_a_server_that_is_away(redis_server: RedisServer) -> None:
+async def test_a_follower_that_has_begun_waits_for_a_server_that_is_away(
+    redis_server: RedisServer, follow: Follow
+) -> None:
     """Begun anew, it could see the run go back: its owner may not have made the stream whole again."""
     async with journal_at(redis_server.url) as journal, follow(journal) as following:
         await journal.append(RUN, events(2), expected_tail=None)
@@ -436,7 +472,7 @@ async def test_a_follower_that_has_begun_waits_for_a_server_that_is_away(redis_s
 
 
 async def test_a_follower_of_what_another_attempt_wrote_anew_is_told_so(
-    client: "Redis", journal: RedisJournal
+    client: "Redis", journal: RedisJournal, follow: Follow
 ) -> None:
     async with follow(journal) as following:
         await journal.append(RUN, events(5), expected_tail=None)
@@ -449,7 +485,7 @@ async def test_a_follower_of_what_another_attempt_wrote_anew_is_told_so(
 
 
 async def test_a_follower_that_missed_where_another_attempt_began_anew_is_told_so(
-    client: "Redis", journal: RedisJournal
+    client: "Redis", journal: RedisJournal, follow: Follow
 ) -> None:
     stream = stream_of(RUN)
     async with follow(journal) as following:
@@ -464,7 +500,7 @@ async def test_a_follower_that_missed_where_another_attempt_began_anew_is_told_s
 
 
 async def test_a_follower_of_what_its_owner_appends_again_sees_nothing_twice(
-    client: "Redis", journal: RedisJournal
+    client: "Redis", journal: RedisJournal, follow: Follow
 ) -> None:
     async with follow(journal) as following:
         await journal.append(RUN, events(5), expected_tail=None)
@@ -476,7 +512,7 @@ async def test_a_follower_of_what_its_owner_appends_again_sees_nothing_twice(
 
 
 async def test_without_memory_nothing_is_added_and_nothing_is_published(
-    redis_server: RedisServer,
+    redis_server: RedisServer, follow: Follow
 ) -> None:
     async with journal_at(redis_server.url) as journal, follow(journal) as following:
         await journal.append(RUN, events(1), expected_tail=None)

@@ -17,7 +17,6 @@ from initializer.journal.memory import MemoryJournal
 from initializer.model.events import (
     Completed,
     Event,
-    EventId,
     Log,
     Reason,
     Saving,
@@ -52,11 +51,9 @@ class HeldJournal(MemoryJournal):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def follow(
-        self, run: str, *, after: EventId = "", interval_s: float = 0
-    ) -> AsyncGenerator[list[Event], None]:
+    async def follow(self, run: str, **options: Any) -> AsyncGenerator[list[Event], None]:
         await self.gate.wait()
-        async with aclosing(super().follow(run, after=after, interval_s=interval_s)) as following:
+        async with aclosing(super().follow(run, **options)) as following:
             async for events in following:
                 yield events
 

@@ -49,23 +49,28 @@ STARTED = Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE)
 
 
 class Watched(MemoryJournal):
-    """A journal that counts its followers, and can be held back and broken."""
+    """A journal that counts its followers, and can be held back and broken.
 
-    def __init__(self) -> None:
+    Where what comes is not taken at once, each batch waits for the reader's own turn.
+    """
+
+    def __init__(self, *, is_taken_at_once: bool) -> None:
         super().__init__()
+        self.is_taken_at_once = is_taken_at_once
         self.follows = self.following = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self.is_broken = False
 
-    async def follow(
-        self, run: str, *, after: EventId = "", interval_s: float = 0
-    ) -> AsyncGenerator[list[Event], None]:
+    async def follow(self, run: str, **options: Any) -> AsyncGenerator[list[Event], None]:
         self.follows += 1
         self.following += 1
+        take = options.pop("at_once")
+        if self.is_taken_at_once:
+            options["at_once"] = lambda events: not self.is_broken and take(events)
         try:
             await self.gate.wait()
-            async with aclosing(super().follow(run, after=after, interval_s=interval_s)) as following:
+            async with aclosing(super().follow(run, **options)) as following:
                 async for events in following:
                     if self.is_broken:
                         raise JournalUnavailable("the disk is on fire")
@@ -136,14 +141,14 @@ def is_summary(frame: str) -> bool:
     return "Complete log" in frame and 'hx-target="#live"' in frame
 
 
-@pytest.fixture
+@pytest.fixture(params=[True, False], ids=["at-once", "in-turn"])
 async def theatre(
-    anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[Theatre]:
     monkeypatch.setattr(hub_module, "RETRY_S", 0.001)
     monkeypatch.setattr(hub_module, "ROW_CHECK_S", 0.02)
     rendering = Rendering(folder_of("templates"), Assets(folder_of("static")), now=lambda: at(1000))
-    journal, engine = Watched(), InlineEngine()
+    journal, engine = Watched(is_taken_at_once=request.param), InlineEngine()
     async with open_database(f"sqlite:///{tmp_path}/projects.db") as database:
         projects = Projects(database)
         await projects.add(project_of(RUN), idempotency_key=RUN)
@@ -230,7 +235,7 @@ async def test_the_room_closes_with_its_last_viewer_and_leaves_nothing(theatre: 
         await staying.next()
     await until(lambda: not readers() and theatre.journal.following == 0)
     assert not theatre.hub._rooms
-    assert not theatre.journal._signals._waiting
+    assert not theatre.journal._signals._followed
 
 
 async def test_who_comes_after_the_last_has_left_gets_a_new_room(theatre: Theatre) -> None:
