@@ -27,9 +27,11 @@ class Signal:
         if self._look is None or self._woken.is_set():
             self._woken.set()
         elif self._turn is None:
-            loop, pause_s = asyncio.get_running_loop(), self._pace.pause_s(time.monotonic())
-            take_turn = self._take_turn
-            self._turn = loop.call_later(pause_s, take_turn) if pause_s else loop.call_soon(take_turn)
+            pause_s = self._pace.pause_s(time.monotonic())
+            if pause_s:
+                self._turn = self._loop.call_later(pause_s, self._take_turn)
+            else:
+                self._turn = self._loop.call_soon(self._take_turn)
 
     def clear(self) -> None:
         """All there was has been looked at."""
@@ -45,7 +47,7 @@ class Signal:
         What comes late enough waits for no clock, and as long as a `look` from here is enough, nor is the
         follower's task woken for it: either would cost as much as all else. It raises nothing.
         """
-        self._pace, self._look = pace, look
+        self._loop, self._pace, self._look = asyncio.get_running_loop(), pace, look
         try:
             await self._woken.wait()
         finally:
