@@ -13,8 +13,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from initializer.access import Action, allowed
 from initializer.model.events import EventId
 from initializer.projects.database import DatabaseUnavailable
-from web.hub import HEARTBEAT, HEARTBEAT_S, STUCK_LIMIT_S, WatchBroken
+from web.hub import HEARTBEAT, HEARTBEAT_S, STUCK_LIMIT_S
 from web.languages import language_of
+from web.open_room import WatchBroken
 from web.rendering import Rendering
 from web.security import is_own_origin, viewer_of
 from web.shared_frames import encode_text, outlet_of

@@ -40,7 +40,7 @@ from initializer.journal import signal
 from initializer.model.events import EventId, Reason, attempt_of, decode_event, index_of, is_final
 from initializer.model.progress import Status, StepStatus
 from initializer.running import attempt, context, ending, failure, lease, recovery
-from web import hub
+from web import hub, open_room
 
 pytestmark = pytest.mark.timeout(0)  # a soak lasts as long as it is told to
 IS_SOAK = "HISTORIES" in os.environ
@@ -87,7 +87,7 @@ def virtual_time() -> Iterator[None]:
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (attempt, lease, recovery, signal, hub):
+        for module in (attempt, lease, recovery, signal, hub, open_room):
             patch.setattr(module, "time", _clock)
         for module in (attempt, ending, failure, context, control):
             patch.setattr(module, "datetime", VirtualDatetime)

@@ -42,7 +42,8 @@ from initializer.running.recovery import Recovery
 from initializer.running.runner import Runner
 from initializer.steps.step import Outputs, Step, StepContext, StepError
 from model.runs import PIPELINE
-from web.hub import AHEAD_LIMIT_S, HEARTBEAT, Hub, WatchBroken, open_hub
+from web.hub import HEARTBEAT, Hub, open_hub
+from web.open_room import AHEAD_LIMIT_S, WatchBroken
 from web.room import RunView
 
 __all__ = ["LEASE_S", "Browser", "Process", "World"]

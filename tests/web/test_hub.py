@@ -35,9 +35,11 @@ from initializer.running.runner import Runner
 from initializer.steps.step import Step, StepContext
 from model.runs import PIPELINE, at, pipeline_of, project_of
 from web import hub as hub_module
+from web import open_room
 from web.assets import Assets, folder_of
-from web.hub import Hub, WatchBroken, open_hub
+from web.hub import Hub, open_hub
 from web.languages import Language
+from web.open_room import WatchBroken
 from web.rendering import Rendering
 from web.room import RunView
 
@@ -84,7 +86,7 @@ class Theatre:
 
     def __init__(self, hub: Hub, journal: Watched, projects: Projects, engine: InlineEngine) -> None:
         self.hub, self.journal, self.projects, self.engine = hub, journal, projects, engine
-        self.rendering = hub._rendering
+        self.rendering = hub._sources.rendering
         self.events: list[Event] = []
 
     async def say(self, *drafts: Event, attempt: int = 1) -> None:
@@ -145,7 +147,7 @@ def is_summary(frame: str) -> bool:
 async def theatre(
     anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[Theatre]:
-    monkeypatch.setattr(hub_module, "RETRY_S", 0.001)
+    monkeypatch.setattr(open_room, "RETRY_S", 0.001)
     monkeypatch.setattr(hub_module, "ROW_CHECK_S", 0.02)
     rendering = Rendering(folder_of("templates"), Assets(folder_of("static")), now=lambda: at(1000))
     journal, engine = Watched(is_taken_at_once=request.param), InlineEngine()
@@ -350,7 +352,7 @@ async def test_a_database_that_is_away_only_delays_the_end(
     await theatre.say(STARTED)
     async with theatre.watch() as watcher:
         await watcher.next()
-        monkeypatch.setattr(theatre.hub, "_projects", Away(theatre.projects._database))
+        monkeypatch.setattr(theatre.projects, "get", Away(theatre.projects._database).get)
         await theatre.write_row()
         await theatre.say(Completed(at=at(4)))
         assert is_summary((await watcher.rest())[-1])
@@ -368,7 +370,7 @@ async def test_rows_that_cannot_be_asked_for_are_asked_for_again(
                 raise DatabaseUnavailable("away")
             return await super().statuses(ids)
 
-    monkeypatch.setattr(theatre.hub, "_projects", Away(theatre.projects._database))
+    monkeypatch.setattr(theatre.projects, "statuses", Away(theatre.projects._database).statuses)
     await test_a_final_row_ends_the_page_whatever_the_journal_says(theatre)
 
 

@@ -20,8 +20,11 @@ from websockets.sync.client import connect as connect_sync
 from websockets.uri import parse_uri
 
 from harness.server import StartServer
+from initializer.model.parameters import Project
 from initializer.settings import Settings
-from web import hub, live_socket, shared_frames
+from web import hub, live_socket, open_room, shared_frames
+from web.rendering import Rendering
+from web.room import RunView
 from web.shared_frames import WRITE_LIMIT_BYTES, SharedFrames
 
 pytestmark = pytest.mark.anyio
@@ -124,7 +127,7 @@ async def test_who_shows_more_than_the_journal_has_sees_nothing_go_back(server: 
 async def test_who_shows_more_than_the_journal_will_ever_have_is_shown_that_in_the_end(
     server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "AHEAD_LIMIT_S", 0.01)
+    monkeypatch.setattr(open_room, "AHEAD_LIMIT_S", 0.01)
     async with connect(f"{server.url}?after=1-99") as viewer:
         await read_until(viewer, 'hx-target="#run"')
         await server.log("one")
@@ -179,10 +182,36 @@ async def test_a_broken_reader_sends_its_viewers_away_to_come_back(server: LiveS
     async with connect(server.url) as viewer, connect(server.url) as other:
         for each in (viewer, other):
             await read_until(each, 'id="run"')
-        server.hub._break_off(server.hub._rooms[RUN])
+        server.hub._rooms[RUN].break_off()
         assert [(await read_all(each))[1] for each in (viewer, other)] == [1013, 1013]
     async with connect(server.url) as back:
         await read_until(back, 'id="run"')
+
+
+async def test_a_frame_that_cannot_be_rendered_sends_its_viewers_away_and_ends_the_reader(
+    shared: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[object] = []
+
+    def broken(self: Rendering, project: Project, view: RunView, *, after: str) -> str:
+        rendered.append(view)
+        raise ValueError(after)
+
+    row = await shared.projects.get(RUN)
+    assert row is not None
+    async with shared.hub.join(row, after=""), connect(shared.url) as viewer:  # who stays keeps the room open
+        await read_until(viewer, 'id="run"')
+        reader = shared.hub._rooms[RUN].reader
+        with monkeypatch.context() as patch:
+            patch.setattr(Rendering, "frame", broken)
+            await shared.log("one")
+            await until(lambda: bool(rendered))
+            await shared.log("two")
+            assert (await read_all(viewer))[1] == 1013
+            await until(reader.done)
+    assert len(rendered) == 1
+    async with connect(shared.url) as back:
+        await read_until(back, ">two<")
 
 
 async def test_a_run_that_is_over_and_one_that_is_not_known_are_told(server: LiveServer) -> None:
