@@ -27,6 +27,7 @@
 
 #define BUFFER (1 << 18)
 #define RING (1 << 16)   /* send times of the last events of a project */
+#define QUIET_LIMIT_US 10000000
 #define BUCKETS (64 * 32) /* logarithmic, 32 to a doubling, of microseconds */
 
 typedef struct { int fd, project, is_open; long index; uint32_t have, cap; unsigned char *buffer; } Viewer;
@@ -233,7 +234,8 @@ static double connect_all(const char *host, int port) {
     poll_viewers(0);
   }
   double connecting = (now_us() - began) / 1e6;
-  while (poll_viewers(300)) {}  /* first frames, until it is quiet; heartbeats are further apart */
+  uint64_t limit = now_us() + QUIET_LIMIT_US;  /* first frames, until it is quiet; of many, somebody is always pinged */
+  while (poll_viewers(300) && now_us() < limit) {}
   return connecting;
 }
 
