@@ -151,8 +151,8 @@ class OpenRoom:
             self.break_off()
 
     def _take(self, events: list[Event]) -> bool:
-        """Show what comes while the reader waits for it; what ends the run is for the reader."""
-        if is_final(events[-1]):
+        """Show what comes while the reader waits for it; what ends the run, or is much, is for the reader."""
+        if is_final(events[-1]) or len(events) > self._most_at_once:
             return False
         try:
             self._receive(events)
@@ -165,22 +165,30 @@ class OpenRoom:
 
     async def _take_in_turn(self, events: list[Event]) -> None:
         """Show what there is, at first maybe a long journal."""
-        for start in range(0, len(events), FOLD_EVENTS):
+        size = self._most_at_once
+        for start in range(0, len(events), size):
             if start:
                 await asyncio.sleep(0)
-            self._receive(events[start : start + FOLD_EVENTS])
+            self._receive(events[start : start + size])
         if not self.is_read:
             self.room.expect(self._row, self._sources.engine.position(self.run))
         self.show()
         self._let_in()
 
     def _receive(self, events: list[Event]) -> None:
-        """Take in what happened; without a tick, each event gets its frame."""
-        if self._sources.tick_s or not self.is_read:
+        if self._has_frame_each:
+            self._show_each(events)
+        else:
             self.room.receive(events)
-            return
-        for start in range(0, len(events), EVENTS_WRITTEN):
-            self._show_each(events[start : start + EVENTS_WRITTEN])
+
+    @property
+    def _has_frame_each(self) -> bool:
+        return not self._sources.tick_s and self.is_read
+
+    @property
+    def _most_at_once(self) -> int:
+        """How many events are taken in before the event loop gets its turn."""
+        return EVENTS_WRITTEN if self._has_frame_each else FOLD_EVENTS
 
     def _let_in(self) -> None:
         """It has been read: nobody needs to wait any more."""

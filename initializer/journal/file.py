@@ -21,6 +21,7 @@ from initializer.journal.journal import (
     JournalRewritten,
     JournalUnavailable,
     TakeEvents,
+    are_taken,
     behind,
 )
 from initializer.journal.signal import Signals
@@ -85,10 +86,9 @@ class FileJournal:
                 new = behind(run, events, after)
             except (JournalUnavailable, JournalDamaged, JournalRewritten):
                 return False
-            if at_once is None or (new and not at_once(new)):
-                return False
-            offset = end
-            return True
+            if is_enough := are_taken(new, at_once):
+                offset = end
+            return is_enough
 
         with self._signals.listen(run) as signal:
             while True:

@@ -14,11 +14,12 @@ __all__ = [
     "JournalRewritten",
     "JournalUnavailable",
     "TakeEvents",
+    "are_taken",
     "behind",
 ]
 
 TakeEvents = Callable[[list[Event]], bool]
-"""Takes events that a follower is given, or leaves them."""
+"""Takes events that a follower is given, one at least, or leaves them. It raises nothing."""
 
 
 class AppendRefused(InitializerError):
@@ -60,6 +61,11 @@ def behind(run: str, events: Sequence[Event], after: EventId) -> list[Event]:
     if is_rewritten:
         raise JournalRewritten(run, after)
     return rest
+
+
+def are_taken(events: list[Event], at_once: TakeEvents | None) -> bool:
+    """Whether a follower has taken events at once; where there are none, nothing is left to do."""
+    return at_once is not None and (not events or at_once(events))
 
 
 class Journal(Protocol):

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from initializer.journal.journal import AppendRefused, JournalRewritten, TakeEvents, behind
+from initializer.journal.journal import AppendRefused, JournalRewritten, TakeEvents, are_taken, behind
 from initializer.journal.signal import Signals
 from initializer.model.events import Event, EventId
 from initializer.model.pace import Pace
@@ -54,10 +54,9 @@ class MemoryJournal:
                 events = self._read(run, after)
             except JournalRewritten:
                 return False
-            if at_once is None or (events and not at_once(events)):
-                return False
-            after = events[-1].id if events else after
-            return True
+            if (is_enough := are_taken(events, at_once)) and events:
+                after = events[-1].id
+            return is_enough
 
         with self._signals.listen(run) as signal:
             while True:

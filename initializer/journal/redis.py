@@ -15,6 +15,7 @@ from initializer.journal.journal import (
     JournalRewritten,
     JournalUnavailable,
     TakeEvents,
+    are_taken,
     behind,
 )
 from initializer.journal.subscription import Subscription, open_subscription
@@ -118,14 +119,13 @@ class RedisJournal:
                 nonlocal last
                 try:
                     events = None if listener.is_behind else _following(_decode(run, listener.messages), last)
-                    new = events and behind(run, events, after)
+                    is_enough = events is not None and are_taken(behind(run, events, after), at_once)
                 except (JournalDamaged, JournalRewritten):
                     return False
-                if events is None or at_once is None or (new and not at_once(new)):
-                    return False
-                listener.take()
-                last = events[-1].id if events else last
-                return True
+                if is_enough:
+                    listener.take()
+                    last = events[-1].id if events else last
+                return is_enough
 
             with suppress(TimeoutError):
                 async with asyncio.timeout(SUBSCRIBE_LIMIT_S):

@@ -45,7 +45,7 @@ class Signal:
         """Wait until there is something to look at, and the pace allows a look.
 
         What comes late enough waits for no clock, and as long as a `look` from here is enough, nor is the
-        follower's task woken for it: either would cost as much as all else. It raises nothing.
+        follower's task woken for it: either would cost as much as all else. A look raises nothing.
         """
         self._loop, self._pace, self._look = asyncio.get_running_loop(), pace, look
         try:
