@@ -307,7 +307,8 @@ class Attempt:
 
     async def _refused(self, refused: AppendRefused) -> None:
         refusal = self._outbox.refused(refused.tail)
-        self._log.warning("append refused", expected=refused.expected, tail=refused.tail, means=refusal.name)
+        say = self._log.info if refusal is Refusal.ARRIVED else self._log.warning
+        say("append refused", expected=refused.expected, tail=refused.tail, means=refusal.name)
         match refusal:
             case Refusal.FENCED:
                 self._ownership.fenced()

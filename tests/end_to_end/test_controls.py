@@ -145,7 +145,7 @@ def test_a_retry_needs_no_journal(server: ServerProcess) -> None:
     stranger = put_a_strangers_repository(server)
     project = server.create("Forgotten")
     server.wait_for_end(project, status="failed")
-    server.wait_for_event(project, type="failed")  # the journal's last, which comes after the row
+    server.wait_until_retired(project)
     remove(stranger)
     for path in (server.data / "journals").glob(f"{project}.*"):
         path.unlink()

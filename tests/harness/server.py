@@ -225,6 +225,11 @@ class ServerProcess:
         assert row["status"] == status, row["initialization_error"]
         return row
 
+    def wait_until_retired(self, project: str) -> None:
+        """Wait until the process has done with the journal: the last event is there before it is synced."""
+        expiry = self.data / "journals" / f"{project}.expires"
+        wait_for(expiry.exists, f"the retirement of the journal of {project}")
+
     def _is_ready(self) -> bool:
         try:
             return self.client.get("/readyz").status_code == 200

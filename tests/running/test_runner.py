@@ -1,7 +1,7 @@
 import asyncio
 import sqlite3
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from stage import DEADLINE_S, RUN, Stage, nothing, step_of
+from structlog.testing import capture_logs
 
 from initializer.journal.file import FileJournal
 from initializer.journal.journal import AppendRefused, JournalDamaged, JournalUnavailable
@@ -643,8 +644,10 @@ async def test_an_append_that_arrived_without_an_answer_is_not_made_twice(stage:
             if events[-1].index % 2:
                 raise JournalUnavailable("the answer was lost")
 
-    await stage.run(*two_steps(), journal=Journal(stage.folder / "journals"))
+    with capture_logs() as said:
+        await stage.run(*two_steps(), journal=Journal(stage.folder / "journals"))
     assert (await stage.types())[-1] == "completed"
+    assert levels_of_refusals(said) == {("ARRIVED", "info")}
 
 
 async def test_a_journal_that_forgets_is_made_whole_again(stage: Stage) -> None:
@@ -656,9 +659,16 @@ async def test_a_journal_that_forgets_is_made_whole_again(stage: Stage) -> None:
         context.log("more")
 
     stage.journal = journal
-    await stage.run(step_of("first", forget), step_of("second", forget))
+    with capture_logs() as said:
+        await stage.run(step_of("first", forget), step_of("second", forget))
     assert (await stage.types())[-1] == "completed"
     assert (await stage.progress()).status is Status.ACTIVE
+    assert levels_of_refusals(said) == {("LOST", "warning")}
+
+
+def levels_of_refusals(said: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """What was logged of refused appends: nobody need look at one whose events had arrived."""
+    return {(it["means"], it["log_level"]) for it in said if it["event"] == "append refused"}
 
 
 # Runs that belong to another attempt by now

@@ -79,7 +79,6 @@ def test_sigterm_lets_the_step_end_and_hands_the_run_over_at_once(
 ) -> None:
     cluster = start_cluster(path=gate.path)
     leaving, other = cluster.process(max_concurrent_runs="1"), cluster.process()
-    leaving.allow("append refused")  # one that was under way when it left: it had arrived
     project = held_run(leaving, gate)
     waiting = leaving.create("Second")
     with open_pages(project, leaving, other) as pages:
@@ -105,7 +104,6 @@ def test_sigterm_has_no_run_wait_for_an_answer_that_nobody_takes(
 ) -> None:
     cluster = start_cluster(path=gate.path)
     leaving, other = cluster.process(max_concurrent_runs="1"), cluster.process()
-    leaving.allow("append refused")  # one that was under way when it left: it had arrived
     held_run(leaving, gate)
     waiting = leaving.create("Second")
     with socket.create_connection(("127.0.0.1", leaving.port)) as slow:
