@@ -146,16 +146,14 @@ class Leases:
         self._held.clear()
         await self._let_go(held, is_handed_over=True)
 
-    async def look(self, runs: Iterable[str]) -> Mapping[str, LeaseState]:
-        """What Redis says of these runs. Raises `LeaseUnavailable`."""
-        names = list(runs)
-        states: dict[str, LeaseState] = {}
-        for start in range(0, len(names), LEASES_AT_ONCE):
-            some = names[start : start + LEASES_AT_ONCE]
+    async def look(self, attempts: Mapping[str, int]) -> Mapping[str, LeaseState]:
+        """What Redis says of these runs, by the attempts that their rows name. Raises `LeaseUnavailable`."""
+        runs = list(attempts)
+        values: list[Any] = []
+        for start in range(0, len(runs), LEASES_AT_ONCE):
             async with asking(LeaseUnavailable, "leases cannot be read"):
-                values: Any = await self._client.mget(map(lease_of, some))
-            states.update((run, _state(value)) for run, value in zip(some, values, strict=True))
-        return states
+                values += await self._client.mget(map(lease_of, runs[start : start + LEASES_AT_ONCE]))
+        return {run: _state(value, attempts[run]) for run, value in zip(runs, values, strict=True)}
 
     async def keep(self) -> None:
         """Renew what is held three times in the life of a lease, for ever."""
@@ -254,10 +252,11 @@ def _nothing(_run: str, _tail: EventId | None) -> None:
     pass
 
 
-def _state(value: Any) -> LeaseState:
-    if value is None:
-        return LeaseState.ABSENT
-    return LeaseState.HANDED_OVER if value.endswith(b":") else LeaseState.HELD
+def _state(value: bytes | None, attempt: int) -> LeaseState:
+    """What an older attempt left says nothing of this one, which may not have come to set its lease yet."""
+    if value is None or not value.endswith(b":"):
+        return LeaseState.HELD if value else LeaseState.ABSENT
+    return LeaseState.HANDED_OVER if value == b"%d:" % attempt else LeaseState.ABSENT
 
 
 @asynccontextmanager

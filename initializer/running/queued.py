@@ -90,7 +90,7 @@ class QueuedRuns:
         """Claim a run that is lost. Raises `ComeAgain` where its owner lives, or may live."""
         run = row.project.id
         try:
-            state = (await self._leases.look([run]))[run]
+            state = (await self._leases.look({run: row.attempt}))[run]
         except LeaseUnavailable as error:
             log.warning("lease not read", project=run, error=str(error))
             raise ComeAgain(LOOK_S) from error

@@ -107,9 +107,10 @@ class Recovery:
             self._leases.row_names(run, seen.attempt)
             if seen.is_cancelled:
                 self._cancel(run)
-        leases = await self._leases.look(runs)
-        absent = [(run, runs[run].attempt) for run, state in leases.items() if state is LeaseState.ABSENT]
-        left = [(run, runs[run].attempt) for run, state in leases.items() if state is LeaseState.HANDED_OVER]
+        attempts = {run: seen.attempt for run, seen in runs.items()}
+        leases = await self._leases.look(attempts)
+        absent = [(run, attempts[run]) for run, state in leases.items() if state is LeaseState.ABSENT]
+        left = [(run, attempts[run]) for run, state in leases.items() if state is LeaseState.HANDED_OVER]
         lost = [*left, *self._absences.saw(absent, now=time.monotonic())]
         self._lost = frozenset(lost)
         ending = [(run, it.attempt) for run, it in runs.items() if it.is_waiting and it.is_cancelled]

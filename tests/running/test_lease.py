@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,8 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def is_in(leases: Leases, state: LeaseState) -> bool:
-    return (await leases.look([RUN]))[RUN] is state
+async def is_in(leases: Leases, state: LeaseState, *, attempt: int = 1) -> bool:
+    return (await leases.look({RUN: attempt}))[RUN] is state
 
 
 async def test_a_lease_is_there_as_long_as_its_process_and_proves_ownership(
@@ -255,7 +255,7 @@ async def test_without_redis_nothing_is_proven_and_nobody_is_declared_dead(
         await until(lambda: is_in(leases, LeaseState.HELD))
         redis_server.kill()
         with pytest.raises(LeaseUnavailable):
-            await leases.look([RUN])
+            await leases.look({RUN: 1})
 
         async def is_unproven() -> bool:
             return ownership.decide(now=time.monotonic()) is Decision.VERIFY
@@ -277,7 +277,18 @@ async def test_a_process_that_leaves_hands_over_what_it_holds(client: "Redis", p
     await projects.claim(RUN, seen_attempt=1)
     leases.hold(RUN, 2)
     await leases._renew_all()
-    assert await is_in(leases, LeaseState.HELD)
+    assert await is_in(leases, LeaseState.HELD, attempt=2)
+
+
+async def test_what_an_attempt_left_says_nothing_of_the_one_that_has_claimed_the_run_since(
+    client: "Redis", projects: Projects
+) -> None:
+    """Whoever claimed it may not have come to set its lease yet: nobody is to claim it from them at once."""
+    async with open_leases(client, projects, owner="one", lease_s=LEASE_S) as leases:
+        leases.hold(RUN, 1)
+        await until(lambda: is_in(leases, LeaseState.HELD))
+    assert await is_in(leases, LeaseState.HANDED_OVER)
+    assert await is_in(leases, LeaseState.ABSENT, attempt=2)
 
 
 async def test_a_run_that_is_over_leaves_no_lease(process: Open) -> None:
@@ -382,11 +393,11 @@ async def test_a_run_is_not_lost_by_looks_between_which_redis_did_not_answer(
         is_interrupted = True
         looks = 0
 
-        async def look(self, runs: Iterable[str]) -> Mapping[str, LeaseState]:
+        async def look(self, attempts: Mapping[str, int]) -> Mapping[str, LeaseState]:
             self.looks += 1
             if self.is_interrupted and self.looks % 3 == 0:
                 raise LeaseUnavailable("away")
-            return await super().look(runs)
+            return await super().look(attempts)
 
     leases = Interrupted(client, projects, owner="one", lease_s=LEASE_S)
     engine = InlineEngine()

@@ -105,6 +105,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def go_on(self) -> bool:
         """Do what can be done at this time; whether there was something."""
         ready, scheduled, now = self._ready, self._scheduled, self.time()
+        if not ready and not (scheduled and scheduled[0]._when <= now):
+            return False
         asyncio._set_running_loop(self)
         try:
             for turned in range(_ITERATIONS):
@@ -220,7 +222,10 @@ class Way:
             else:
                 answer.set_result(given)
 
-        self._timeline.after(self.delay_s, arrive)
+        if self.delay_s:
+            self._timeline.after(self.delay_s, arrive)
+        else:
+            arrive()
 
 
 class Redis(Server):
