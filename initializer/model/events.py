@@ -52,6 +52,8 @@ class Reason(StrEnum):
     RETRY = "retry"
     RESTART = "restart"
     TAKEOVER = "takeover"
+    HANDOVER = "handover"
+    """A takeover from a process that left in good order; events say `takeover` and `handed_over`."""
 
 
 ResourceState = Literal["planned", "created", "adopted", "removed"]
@@ -87,10 +89,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
 
 
 class Started(Event, frozen=True, kw_only=True, tag="started"):
-    """An attempt began."""
+    """An attempt began; `handed_over` says of a takeover that the process before it left in good order."""
 
     reason: Reason
     pipeline: Pipeline
+    handed_over: bool = False
 
 
 class StepStarted(Event, frozen=True, kw_only=True, tag="step_started"):

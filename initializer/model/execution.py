@@ -65,7 +65,13 @@ class Execution:
 
     def start(self, reason: Reason, at: datetime) -> Started:
         """The first event of an attempt."""
-        return Started(at=at, reason=reason, pipeline=self.progress.pipeline)
+        is_handed_over = reason is Reason.HANDOVER
+        return Started(
+            at=at,
+            reason=Reason.TAKEOVER if is_handed_over else reason,
+            pipeline=self.progress.pipeline,
+            handed_over=is_handed_over,
+        )
 
     def start_step(self, spec: StepSpec, at: datetime) -> StepStarted:
         """A step begins."""

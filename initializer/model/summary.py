@@ -79,10 +79,7 @@ def summarise(
         started_at=progress.started_at,
         attempt=progress.attempt,
         outputs=progress.outputs,
-        resources=tuple(
-            SummaryResource(kind=it.kind, name=it.name, url=it.url, state=it.state, step=it.step)
-            for it in progress.resources
-        ),
+        resources=tuple(map(_resource, progress.resources)),
         events=progress.index,
         digest=digest,
         reason=reason,
@@ -90,14 +87,20 @@ def summarise(
     )
 
 
-def recall(summary: Summary, at: datetime) -> list[Event]:
-    """What a retry has to know of the try before it where the journal is gone; drafts to follow `started`."""
-    resources = (
+def recall(summary: Summary, progress: Progress, at: datetime) -> list[Event]:
+    """What a retry has to know of the try before it and no journal tells it; drafts to follow `started`.
+
+    That is all where the journal is gone, and the last of it where it was away when the try ended.
+    `progress` is the fold of what the journal has.
+    """
+    told = {_resource(it) for it in progress.resources}
+    known = {step.spec.name for step in progress.steps if step.status.is_done}
+    done = [step for step in summary.steps if step.status.is_done and step.step not in known]
+    events: list[Event] = [
         Resource(at=at, step=it.step, kind=it.kind, name=it.name, url=it.url, state=it.state)
         for it in summary.resources
-    )
-    done = [step for step in summary.steps if step.status.is_done]
-    events: list[Event] = [*resources]
+        if it not in told
+    ]
     for step in done:
         if step.status is StepStatus.SKIPPED:
             events.append(StepSkipped(at=at, step=step.step))
@@ -112,6 +115,10 @@ def recall(summary: Summary, at: datetime) -> list[Event]:
 def _tries_upto(earlier: Summary) -> tuple[Summary, ...]:
     alone = msgspec.structs.replace(earlier, previous_attempts=())
     return (*earlier.previous_attempts, alone)[-MAX_EARLIER_TRIES:]
+
+
+def _resource(it: Resource) -> SummaryResource:
+    return SummaryResource(kind=it.kind, name=it.name, url=it.url, state=it.state, step=it.step)
 
 
 def _step(step: StepProgress) -> StepSummary:

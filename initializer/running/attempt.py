@@ -183,8 +183,8 @@ class Attempt:
     async def _perform(self, reason: Reason) -> None:
         reason = true_reason(reason, self._row, self._history)
         self._put(self.execution.start(reason, _now()))
-        if reason is Reason.RETRY and not self._history and self._row.summary is not None:
-            for event in recall(self._row.summary, _now()):
+        if reason is Reason.RETRY and self._row.summary is not None:
+            for event in recall(self._row.summary, self.execution.progress, _now()):
                 self._put(event)
         while (spec := self.execution.next_step) is not None:
             if self._cancelled.is_set():
@@ -344,9 +344,10 @@ class Attempt:
 
 def true_reason(reason: Reason, row: ProjectRow, history: Sequence[Event]) -> Reason:
     """Why an attempt begins: a takeover of a try that its journal has nothing of yet is that try's start."""
-    if reason is not Reason.TAKEOVER or row.summary is None:
+    if reason not in (Reason.TAKEOVER, Reason.HANDOVER):
         return reason
-    has_begun = any(attempt_of(event.id) > row.summary.attempt for event in history)
+    before = row.summary.attempt if row.summary else 0
+    has_begun = any(attempt_of(event.id) > before for event in history)
     return reason if has_begun else row.reason
 
 

@@ -55,13 +55,14 @@ class QueuedRuns:
         """
         try:
             row = await self._projects.take(ticket.project, seen_attempt=ticket.attempt)
-            reason = row.reason if row else Reason.TAKEOVER
-            if row is None:
+            if row is not None:
+                reason = row.reason
+            else:
                 row = await self._projects.get(ticket.project)
                 _check_current(ticket, row)
                 if row is None or row.status.is_final:
                     return _result(row)
-                row = await self._take_over(row)
+                row, reason = await self._take_over(row)
         except DatabaseUnavailable as error:
             log.warning("run not claimed", project=ticket.project, error=str(error))
             raise ComeAgain(self._lease_s) from error
@@ -86,8 +87,8 @@ class QueuedRuns:
             raise ComeAgain(0)  # it was handed over
         return _result(ended)
 
-    async def _take_over(self, row: ProjectRow) -> ProjectRow:
-        """Claim a run that is lost. Raises `ComeAgain` where its owner lives, or may live."""
+    async def _take_over(self, row: ProjectRow) -> tuple[ProjectRow, Reason]:
+        """Claim a run that is lost, or was left. Raises `ComeAgain` where its owner lives, or may live."""
         run = row.project.id
         try:
             state = (await self._leases.look({run: row.attempt}))[run]
@@ -102,7 +103,7 @@ class QueuedRuns:
         if claimed is None:
             raise ComeAgain(LOOK_S)
         log.info("run taken over", project=run, attempt=claimed.attempt)
-        return claimed
+        return claimed, Reason.HANDOVER if state is LeaseState.HANDED_OVER else Reason.TAKEOVER
 
 
 async def submit_again(projects: Projects, engine: BullEngine, lost: Sight) -> None:

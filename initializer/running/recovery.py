@@ -116,18 +116,24 @@ class Recovery:
         ending = [(run, it.attempt) for run, it in runs.items() if it.is_waiting and it.is_cancelled]
         for sight in dict.fromkeys([*ending, *lost]):
             if self._take_up is None or runs[sight[0]].is_cancelled:
+                reason = Reason.HANDOVER if sight in left else Reason.TAKEOVER
                 is_begun = not runs[sight[0]].is_waiting
-                await take_over(self._projects, self._engine, sight, is_begun=is_begun)
+                await take_over(self._projects, self._engine, sight, reason=reason if is_begun else None)
             else:
                 await self._take_up(sight)
 
 
-async def take_over(projects: Projects, engine: Engine, lost: Sight, *, is_begun: bool = True) -> bool:
-    """Claim a run that nobody owns, and submit it as this process's own. False where another was faster."""
+async def take_over(
+    projects: Projects, engine: Engine, lost: Sight, *, reason: Reason | None = Reason.TAKEOVER
+) -> bool:
+    """Claim a run that nobody owns, and submit it as this process's own. False where another was faster.
+
+    Without a `reason` its try has not begun, and begins for the one that its row has.
+    """
     run, seen_attempt = lost
     row = await projects.claim(run, seen_attempt=seen_attempt)
     if row is None:
         return False
     log.info("run taken over", project=run, attempt=row.attempt)
-    await engine.submit(row, reason=Reason.TAKEOVER if is_begun else row.reason)
+    await engine.submit(row, reason=reason or row.reason)
     return True

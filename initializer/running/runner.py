@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from initializer.cancellation import is_cancelled
 from initializer.errors import InitializerError
 from initializer.forges.forge import Forge
 from initializer.journal.journal import Journal, JournalUnavailable
@@ -91,6 +92,9 @@ class Runner:
             log.info("run handed over", project=run, attempt=row.attempt, reason=str(left))
             await self._drop(row, is_handed_over=True)
             return
+        except BaseException:  # a lease that is kept would keep everybody else from the run
+            await self._drop(row, is_handed_over=is_cancelled())
+            raise
         if is_ended:
             try:
                 await self._journal.retire(run, keep_for=self._keep_journal_for)
@@ -133,8 +137,6 @@ class Runner:
             history = await until_answered(
                 lambda: self._journal.read(project.id), JournalUnavailable, log.bind(project=project.id)
             )
-            if self._leases is not None and reason is Reason.TAKEOVER:
-                _check_deaths(history)
             current = Attempt(
                 row,
                 history=history,
@@ -145,6 +147,9 @@ class Runner:
                 perform_step=self._perform_step,
                 ownership=self._leases.hold(project.id, attempt) if self._leases else None,
             )
+            has_step_left = current.execution.next_step is not None and not cancelled.is_set()
+            if self._leases is not None and reason is Reason.TAKEOVER and has_step_left:
+                _check_deaths(history)
             if self._is_leaving:
                 current.leave()
             self._attempts[current] = None
@@ -178,12 +183,12 @@ class Runner:
 
 
 def _check_deaths(history: Sequence[Event]) -> None:
-    """Raises `WorkerStopped` where a takeover is the third one since the last step ended."""
+    """Raises `WorkerStopped` where a takeover is the third one from the dead since the last step ended."""
     takeovers = 1
     for event in reversed(history):
         match event:
-            case Started(reason=Reason.TAKEOVER):
-                takeovers += 1
+            case Started(reason=Reason.TAKEOVER, handed_over=is_handed_over):
+                takeovers += not is_handed_over
             case Started() | StepCompleted() | StepFailed() | StepCancelled() | StepSkipped():
                 break
     if takeovers >= MAX_DEATHS:

@@ -9,15 +9,17 @@ import msgspec
 import pytest
 
 from initializer.journal.file import FileJournal
-from initializer.model.events import Event, Reason, Started, StepCompleted, StepStarted
+from initializer.journal.journal import JournalUnavailable
+from initializer.model.events import Event, Reason, Saving, Started, StepCompleted, StepStarted
 from initializer.model.progress import Status
 from initializer.projects.database import open_database
 from initializer.projects.projects import Projects
+from initializer.running import attempt as attempt_module
 from initializer.running import cancelling
 from initializer.running.ownership import OwnershipLost
 from initializer.steps.step import Outputs, Step, StepContext, StepError
 from model.runs import at
-from running.stage import RUN, Stage, nothing, step_of
+from running.stage import DEADLINE_S, RUN, Stage, nothing, step_of
 
 pytestmark = pytest.mark.anyio
 
@@ -248,6 +250,55 @@ async def test_a_try_that_cannot_go_on_fails_as_the_one_before_did(
     assert len(row.summary.previous_attempts) == 1
 
 
+async def test_a_retry_keeps_what_was_done_while_the_journal_was_away(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_module, "SETTLE_LIMIT_S", 0.1)
+    monkeypatch.setattr(attempt_module, "LAST_WORDS_LIMIT_S", 0.1)
+    failing, journal = Failing(), AwayAtTimes(stage.folder / "journals")
+    stage.journal = journal
+
+    async def make(context: StepContext) -> Outputs:
+        await stage.until_event(2)
+        journal.is_gone = True
+        return await failing.make(context)
+
+    await stage.run(step_of("first", make), *failing.steps()[1:])
+    assert (await stage.row()).status is Status.FAILED
+    journal.is_gone, failing.is_mended = False, True
+    assert (await stage.types())[-1] == "step_started"  # what followed is lost with the process
+    attempt = await begin_again(stage, Reason.RETRY)
+    await stage.run(*failing.steps(), attempt=attempt, reason=Reason.RETRY)
+    row = await stage.row()
+    assert (row.status, failing.ran) == (Status.ACTIVE, ["first", "second", "second"])
+    assert row.summary is not None
+    assert row.summary.outputs == {"made": "yes", "seen": "yes"}
+    assert [step.kept for step in row.summary.steps] == [True, False, False]
+    assert [it.name for it in row.summary.resources] == ["made"]
+
+
+class AwayAtTimes(FileJournal):
+    """A journal that does not answer while it `is_gone`."""
+
+    is_gone = False
+
+    async def append(self, run: str, events: Sequence[Event], **how: Any) -> None:
+        self._check()
+        await super().append(run, events, **how)
+
+    async def read(self, run: str, **how: Any) -> list[Event]:
+        self._check()
+        return await super().read(run, **how)
+
+    async def retire(self, run: str, **how: Any) -> None:
+        self._check()
+        await super().retire(run, **how)
+
+    def _check(self) -> None:
+        if self.is_gone:
+            raise JournalUnavailable("gone")
+
+
 async def test_processes_that_died_in_an_earlier_try_are_not_held_against_a_retry(stage: Stage) -> None:
     """Found by the model: such a run was taken over for ever."""
     failing = Failing()
@@ -301,16 +352,103 @@ async def test_the_third_takeover_within_one_step_fails_the_run_there(stage: Sta
         assert row.error == "First failed: the worker stopped three times here"
 
 
+HANDED_OVER, DIED = Reason.HANDOVER, Reason.TAKEOVER
+
+
+@pytest.mark.parametrize(
+    ("reasons", "status"),
+    [
+        ((HANDED_OVER, HANDED_OVER, HANDED_OVER), Status.ACTIVE),
+        ((HANDED_OVER, HANDED_OVER, DIED), Status.ACTIVE),
+        ((DIED, DIED, DIED), Status.FAILED),
+    ],
+)
+async def test_a_run_that_was_handed_over_three_times_within_one_step_goes_on(
+    stage: Stage, reasons: Sequence[Reason], status: Status
+) -> None:
+    """A deploy may meet a long step again and again; that is not held against it."""
+    began = asyncio.Event()
+
+    async def last_long(_: StepContext) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    leases: Any = NoLeases()
+    await stage.add(step_of("first", last_long))
+    for attempt, reason in enumerate((Reason.CREATED, *reasons[:-1]), 1):
+        begins = stage.run(step_of("first", last_long), attempt=attempt, reason=reason, leases=leases)
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
+            running = group.create_task(begins)
+            await began.wait()
+            began.clear()
+            running.cancel()
+        assert await stage.projects.claim(RUN, seen_attempt=attempt) is not None
+    assert leases.dropped == [(attempt, True) for attempt in (1, 2, 3)]
+    await stage.run(step_of("first", nothing), attempt=4, reason=reasons[-1], leases=leases)
+    assert (await stage.row()).status is status
+    begun = [event for event in await stage.events() if isinstance(event, Started)][1:]
+    assert {event.reason for event in begun} == {Reason.TAKEOVER}
+    told = [reason is HANDED_OVER for reason in reasons]
+    assert [event.handed_over for event in begun] == told[: len(begun)]
+
+
+async def test_the_third_takeover_of_a_run_that_is_only_to_be_saved_saves_it(stage: Stage) -> None:
+    steps = (step_of("first", nothing), step_of("second", nothing))
+    await stage.add(*steps)
+    pipeline = stage.project.parameters.pipeline
+    told: list[Event] = []
+    for attempt, reason in ((1, Reason.CREATED), (2, Reason.TAKEOVER), (3, Reason.TAKEOVER)):
+        drafts: list[Event] = [Started(at=at(1), reason=reason, pipeline=pipeline)]
+        if attempt == 1:
+            for step in steps:
+                drafts += [
+                    StepStarted(at=at(1), step=step.name),
+                    StepCompleted(at=at(2), step=step.name, duration_ms=1),
+                ]
+        drafts.append(Saving(at=at(3)))
+        told += [draft.numbered(attempt, len(told) + n) for n, draft in enumerate(drafts, 1)]
+    await stage.journal.append(RUN, told, expected_tail=None)
+    for seen in (1, 2, 3):
+        await stage.projects.claim(RUN, seen_attempt=seen)
+    leases: Any = NoLeases()
+    await stage.run(*steps, attempt=4, reason=Reason.TAKEOVER, leases=leases)
+    assert (await stage.row()).status is Status.ACTIVE
+
+
+async def test_a_first_try_that_was_handed_over_while_it_waited_is_no_takeover(stage: Stage) -> None:
+    await stage.add(step_of("first", nothing))
+    assert await stage.projects.claim(RUN, seen_attempt=1) is not None
+    await stage.run(step_of("first", nothing), attempt=2, reason=Reason.TAKEOVER)
+    begun = (await stage.events())[0]
+    assert isinstance(begun, Started)
+    assert (begun.id, begun.reason) == ("2-1", Reason.CREATED)
+
+
+async def test_a_run_that_breaks_off_is_let_go_so_that_another_process_takes_it_up(stage: Stage) -> None:
+    class Breaking(Projects):
+        async def finish(self, *_: Any, **__: Any) -> bool:
+            raise RuntimeError("can't start new thread")
+
+    leases = NoLeases()
+    with pytest.raises(RuntimeError):
+        await stage.run(step_of("first", nothing), leases=leases, projects=Breaking(stage.projects._database))
+    assert leases.dropped == [(1, False)]  # no word of a good order: three of these end it
+
+
 class NoLeases:
     """Leases that prove everything."""
 
     on_tail = None
 
+    def __init__(self) -> None:
+        self.dropped: list[tuple[int, bool]] = []
+        """The attempts whose leases were let go, and whether they were handed over."""
+
     def hold(self, run: str, attempt: int, **_: object) -> None:
         """There is nothing to prove."""
 
-    async def drop(self, run: str, attempt: int, **_: object) -> None:
-        """There is nothing to let go."""
+    async def drop(self, run: str, attempt: int, *, is_handed_over: bool = False) -> None:
+        self.dropped.append((attempt, is_handed_over))
 
 
 async def test_each_try_has_a_name_of_its_own_also_beyond_those_that_are_kept(

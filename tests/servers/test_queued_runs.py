@@ -218,7 +218,7 @@ def test_sigterm_of_a_worker_lets_the_step_end_and_hands_the_run_over_at_once(
     gate.release("create_repo")
     leaving.wait_until_ended()
     left_at = time.monotonic()
-    web.wait_for_event(project, type="started", reason="takeover")
+    web.wait_for_event(project, type="started", reason="takeover", handed_over=True)
     assert time.monotonic() - left_at < 1  # a lease that is released is not waited for, nor a job
     web.wait_for_end(project)
     events = check_whole(cluster, project)
@@ -237,7 +237,7 @@ def test_a_step_that_outlives_the_grace_period_is_cut_off_and_begun_again(
     leaving.signal(signal.SIGTERM)
     leaving.wait_until_ended()
     left_at = time.monotonic()
-    web.wait_for_event(project, type="started", reason="takeover")
+    web.wait_for_event(project, type="started", reason="takeover", handed_over=True)
     assert time.monotonic() - left_at < 1
     gate.release("create_repo")
     web.wait_for_end(project)

@@ -83,12 +83,12 @@ def test_sigterm_lets_the_step_end_and_hands_the_run_over_at_once(
     waiting = leaving.create("Second")
     with open_pages(project, leaving, other) as pages:
         leaving.signal(signal.SIGTERM)
-        other.wait_for_event(waiting, type="started", reason="takeover")  # though the step still runs
+        other.wait_for_event(waiting, type="started", reason="created")  # though the step still runs
         assert reasons(cluster, project) == ["created"]
         gate.release("create_repo")
         leaving.wait_until_ended()
         left_at = time.monotonic()
-        other.wait_for_event(project, type="started", reason="takeover")
+        other.wait_for_event(project, type="started", reason="takeover", handed_over=True)
         assert time.monotonic() - left_at < 4  # a lease that is released is not waited for
         other.wait_for_end(project)
         other.wait_for_end(waiting)
@@ -111,7 +111,7 @@ def test_sigterm_has_no_run_wait_for_an_answer_that_nobody_takes(
         slow.sendall(f"POST /projects HTTP/1.1\r\nHost: {own}\r\nOrigin: http://{own}\r\n".encode())
         slow.sendall(b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\n")
         leaving.signal(signal.SIGTERM)
-        other.wait_for_event(waiting, type="started", reason="takeover")
+        other.wait_for_event(waiting, type="started", reason="created")
         slow.setblocking(False)
         with pytest.raises(BlockingIOError):
             slow.recv(1)  # it is still waited for
@@ -131,7 +131,7 @@ def test_a_step_that_outlives_the_grace_period_is_cut_off_and_begun_again(
         leaving.signal(signal.SIGTERM)
         leaving.wait_until_ended()
         left_at = time.monotonic()
-        other.wait_for_event(project, type="started", reason="takeover")
+        other.wait_for_event(project, type="started", reason="takeover", handed_over=True)
         assert time.monotonic() - left_at < 4
         gate.release("create_repo")
         other.wait_for_end(project)
