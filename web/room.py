@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from initializer.model.events import Event, EventId
+from initializer.model.events import Event, EventId, attempt_of
 from initializer.model.progress import Progress, Status, advance_all, awaiting
 from initializer.projects.projects import ProjectRow
 from web.languages import Language
@@ -140,8 +140,17 @@ class Room:
         return viewer
 
     def is_ahead(self, viewer: Viewer) -> bool:
-        """Whether the viewer waits for the journal to have again what it shows."""
-        return viewer in self._viewers and bool(viewer.ahead) and self.shown.progress.lacks(viewer.ahead)
+        """Whether the viewer waits for the journal to have again what it shows.
+
+        Nobody adds again what the journal has lost of a try, where the row waits for the next one.
+        """
+        if not viewer.ahead or viewer not in self._viewers:
+            return False
+        row = self._row
+        is_given_up = (
+            row is not None and row.status is Status.PENDING and attempt_of(viewer.ahead) < row.attempt
+        )
+        return not is_given_up and self.shown.progress.lacks(viewer.ahead)
 
     def detach(self, viewer: Viewer) -> None:
         """The viewer has left."""

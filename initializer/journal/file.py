@@ -97,6 +97,7 @@ class FileJournal:
                 else:
                     events, offset = await asyncio.to_thread(self._read_from, run, 0)
                 yield behind(run, events, after)
+                del events  # maybe all there ever was, and nothing may be left to this turn for long
                 await signal.next_turn(pace, look if at_once else None)
                 signal.clear()
 

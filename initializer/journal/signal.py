@@ -45,7 +45,8 @@ class Signal:
         """Wait until there is something to look at, and the pace allows a look.
 
         What comes late enough waits for no clock, and as long as a `look` from here is enough, nor is the
-        follower's task woken for it: either would cost as much as all else. A look raises nothing.
+        follower's task woken for it: either would cost as much as all else. Where a look raises, the
+        follower is woken, to meet the same.
         """
         self._loop, self._pace, self._look = asyncio.get_running_loop(), pace, look
         try:
@@ -63,7 +64,11 @@ class Signal:
     def _take_turn(self) -> None:
         self._turn = None
         assert self._look is not None  # or this would have been cancelled
-        if self._look():
+        try:
+            is_enough = self._look()
+        except Exception:  # the follower's own turn meets the same, and raises it
+            is_enough = False
+        if is_enough:
             self._pace.begin(time.monotonic())
         else:
             self._woken.set()

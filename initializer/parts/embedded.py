@@ -43,7 +43,10 @@ async def open_embedded(settings: Settings, forge: LocalForge) -> AsyncIterator[
             projects=projects,
             work_folder=settings.data_dir / WORK_FOLDER,
         )
-        async with open_inline_engine(runner.run, max_concurrent_runs=settings.max_concurrent_runs) as engine:
+        async with (
+            in_background(runner.keep_settling()),
+            open_inline_engine(runner.run, max_concurrent_runs=settings.max_concurrent_runs) as engine,
+        ):
             await asyncio.to_thread(forge.clear_up)
             left_behind = await journal.unretired()
             await retire_left_behind(left_behind, journal, projects, keep_for=retention_of(settings))

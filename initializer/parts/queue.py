@@ -115,7 +115,9 @@ async def _open_queue(settings: Settings, forge: LocalForge) -> AsyncIterator[_Q
                     cancel=engine.cancel,
                 )
                 async with in_background(
-                    recovery.keep(), keep_retiring(journal, projects, keep_for=retention_of(settings))
+                    recovery.keep(),
+                    runner.keep_settling(),
+                    keep_retiring(journal, projects, keep_for=retention_of(settings)),
                 ):
                     yield _QueueParts(
                         projects=projects,

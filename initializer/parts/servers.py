@@ -58,7 +58,9 @@ async def open_on_servers(settings: Settings, forge: LocalForge) -> AsyncIterato
                 async def look_after_runs() -> None:
                     # What is handed over is for others to take.
                     async with in_background(
-                        recovery.keep(), keep_retiring(journal, projects, keep_for=retention_of(settings))
+                        recovery.keep(),
+                        runner.keep_settling(),
+                        keep_retiring(journal, projects, keep_for=retention_of(settings)),
                     ):
                         await is_leaving.wait()
                     await hand_over(runner, engine, leases, grace_s=settings.shutdown_grace_s)

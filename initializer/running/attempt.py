@@ -330,6 +330,19 @@ class Attempt:
             async with asyncio.timeout(SETTLE_LIMIT_S):
                 await self._settled.wait()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the journal has all that was said."""
+        return not self._outbox.has_pending
+
+    async def settle(self) -> None:
+        """Once the run is over: append what the journal did not take before.
+
+        Raises `JournalUnavailable`, `OwnershipLost` and `JournalDiverged`.
+        """
+        while self._outbox.is_unacknowledged:
+            await self._append()
+
     async def _append_last_words(self) -> None:
         """A run that is cut off leaves what it had said to its successor, if the journal takes it at once."""
         if not self._outbox.has_pending or self._ownership.decide(now=time.monotonic()) is Decision.STOP:

@@ -41,6 +41,10 @@ MAX_READINGS = 5
 MAX_DEATHS = 3
 """How often a run's process may end within one step: what brought it down will do so again."""
 
+MAX_UNSETTLED = 64
+"""How many runs that are over wait for their journal; what more of them have said is given up."""
+SETTLE_PAUSE_S = 2.0
+
 log = structlog.get_logger()
 
 
@@ -51,7 +55,9 @@ class WorkerStopped(InitializerError):
 class Runner:
     """Performs runs with these steps on these forges. `work_folder` is its own; it is emptied first.
 
-    With `leases` there are other processes: who owns a run has to be proven again and again.
+    With `leases` there are other processes: who owns a run has to be proven again and again. While
+    `keep_settling` goes on, a run whose journal is away at its end keeps its events, and its lease, until the
+    journal has taken them; else they are given up then.
     """
 
     def __init__(
@@ -73,6 +79,9 @@ class Runner:
         self._keep_journal_for = keep_journal_for
         self._leases = leases
         self._attempts: dict[Attempt, None] = {}
+        self._unsettled: dict[Attempt, ProjectRow] = {}  # over, in their order
+        self._has_unsettled = asyncio.Event()
+        self._is_settling = False
         self._is_leaving = False
         if leases is not None:
             leases.on_tail = self._hear_tail
@@ -95,12 +104,25 @@ class Runner:
         except BaseException:  # a lease that is kept would keep everybody else from the run
             await self._drop(row, is_handed_over=is_cancelled())
             raise
-        if is_ended:
-            try:
-                await self._journal.retire(run, keep_for=self._keep_journal_for)
-            except JournalUnavailable as error:
-                log.warning("journal not retired", project=run, error=str(error))
-        await self._drop(row)
+        if row not in self._unsettled.values():
+            await self._let_go(row, is_ended=is_ended)
+
+    async def keep_settling(self) -> None:
+        """Bring to the journal what it did not take of runs that are over, for ever."""
+        self._is_settling = True
+        try:
+            while True:
+                await self._has_unsettled.wait()
+                for attempt, row in list(self._unsettled.items()):
+                    if await self._settle(attempt):
+                        await self._let_go(row, is_ended=True)
+                        del self._unsettled[attempt]
+                if self._unsettled:
+                    await asyncio.sleep(SETTLE_PAUSE_S)
+                else:
+                    self._has_unsettled.clear()
+        finally:
+            self._is_settling = False
 
     def leave(self) -> None:
         """Hand every run over once its running step has ended, and begin no other."""
@@ -112,6 +134,32 @@ class Runner:
         for attempt in self._attempts:
             if attempt.project.id == run:
                 attempt.hear_tail(tail)
+
+    async def _settle(self, attempt: Attempt) -> bool:
+        """Whether nothing is left to be done for its journal."""
+        try:
+            await attempt.settle()
+        except JournalUnavailable:
+            return False
+        except Exception as error:
+            log.warning("last events given up", project=attempt.project.id, error=str(error))
+        return True
+
+    def _settle_later(self, attempt: Attempt, row: ProjectRow) -> None:
+        if not self._is_settling or len(self._unsettled) >= MAX_UNSETTLED:
+            log.warning("last events given up", project=attempt.project.id, error="the journal is away")
+            return
+        self._unsettled[attempt] = row
+        self._has_unsettled.set()
+
+    async def _let_go(self, row: ProjectRow, *, is_ended: bool) -> None:
+        """Of a run that is over here, or another's."""
+        if is_ended:
+            try:
+                await self._journal.retire(row.project.id, keep_for=self._keep_journal_for)
+            except JournalUnavailable as error:
+                log.warning("journal not retired", project=row.project.id, error=str(error))
+        await self._drop(row)
 
     async def _run_guarded(self, row: ProjectRow, reason: Reason, cancelled: asyncio.Event) -> bool:
         """Whether the run has ended in this attempt's hands. Raises `HandedOver`."""
@@ -166,6 +214,8 @@ class Runner:
                     await append_end(held, self._journal)  # it was late with the events, not with the row
                     return
             else:
+                if not current.is_settled:
+                    self._settle_later(current, row)
                 return
             finally:
                 del self._attempts[current]

@@ -1,6 +1,8 @@
+import asyncio
 import resource
+import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -246,3 +248,31 @@ async def test_cut_off_at_any_byte_a_journal_reads_as_its_whole_lines_and_goes_o
         rest = events(2, first=len(left) + 1)
         await reopened.append(RUN, rest, expected_tail=left[-1].id)
         assert await FileJournal(tmp_path).read(RUN) == [*left, *rest]
+
+
+async def test_a_follower_that_waits_holds_nothing_of_what_it_has_given(file_journal: FileJournal) -> None:
+    lines = ("x" * 1000,) * 10
+    history = numbered(*(Log(at=at(n), step="build", first=10 * n + 1, lines=lines) for n in range(500)))
+    await file_journal.append(RUN, history, expected_tail=None)
+    del history
+    taken = asyncio.Event()
+
+    def take(_: list[Event]) -> bool:
+        taken.set()
+        return True
+
+    following = file_journal.follow(RUN, at_once=take)
+    tracemalloc.start()
+    try:
+        async with aclosing(following), asyncio.timeout(10):
+            assert len(await anext(following)) == 500
+            waiting = asyncio.ensure_future(anext(following))
+            await asyncio.sleep(0)  # now it waits
+            await file_journal.append(RUN, events(1, first=501), expected_tail="1-500")
+            await taken.wait()
+            held, _ = tracemalloc.get_traced_memory()
+            waiting.cancel()
+            await asyncio.wait([waiting])
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000  # of 5 MB

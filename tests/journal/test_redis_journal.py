@@ -559,3 +559,17 @@ async def test_a_redis_that_is_not_there_is_refused_without_its_password(redis_s
         with pytest.raises(RedisUnfit, match="REDIS_URL names a server that does not answer") as unfit:
             await examine_redis(client)
     assert "secret" not in str(unfit.value)
+
+
+async def test_a_message_that_no_runner_sends_breaks_the_follower_off_and_leaves_it_not_silent(
+    client: "Redis", journal: RedisJournal, follow: Follow
+) -> None:
+    await journal.append(RUN, events(1), expected_tail=None)
+    async with follow(journal) as following:
+        assert indexes(await take_upto(following, 1)) == [1]
+        waiting = asyncio.ensure_future(take_upto(following, 2))
+        await asyncio.sleep(0)
+        odd = encode_event(events(1, first=2)[0]).replace(b'"1-2"', b'"x"')
+        await client.publish(channel_of(RUN), odd)
+        with pytest.raises(ValueError, match="invalid literal"):
+            await waiting

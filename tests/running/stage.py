@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
+from initializer.background import in_background
 from initializer.forges.forge import Forge
 from initializer.journal.file import FileJournal
 from initializer.journal.journal import Journal
@@ -46,6 +47,10 @@ async def nothing(context: StepContext) -> None:
     """A step that has nothing to do."""
 
 
+async def no_more() -> None:
+    """After its run, its process ends."""
+
+
 class Stage:
     """One project and what its run leaves."""
 
@@ -67,7 +72,7 @@ class Stage:
     async def run(
         self, *steps: Step, attempt: int = 1, reason: Reason = Reason.CREATED, **parts: Any
     ) -> None:
-        """Perform the run to its end; adds the row for the first attempt."""
+        """Perform the run to its end, then `afterwards`; adds the row for the first attempt."""
         if attempt == 1 and await self.projects.get(RUN) is None:
             await self.add(*steps)
         runner = Runner(
@@ -79,8 +84,9 @@ class Stage:
             keep_journal_for=timedelta(days=7),
             leases=parts.get("leases"),
         )
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(DEADLINE_S), in_background(runner.keep_settling()):
             await runner.run(await self._claimed(attempt), reason, parts.get("cancelled") or asyncio.Event())
+            await parts.get("afterwards", no_more)()
 
     async def until_event(self, index: int) -> None:
         """Wait until the journal has the event of that index."""

@@ -99,18 +99,36 @@ async def test_a_run_goes_on_without_its_redis_and_makes_the_journal_whole_again
     assert fold(stage.project.parameters.pipeline, events).status is Status.ACTIVE
 
 
-async def test_a_run_whose_redis_stays_away_ends_in_its_row_and_refills_what_comes_back_empty(
-    stage: Stage, journal: RedisJournal, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lose", [with_all, with_nothing])
+async def test_a_run_whose_redis_stays_away_ends_in_its_row_and_refills_what_comes_back(
+    stage: Stage,
+    journal: RedisJournal,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    lose: Callable[[RedisServer], None],
 ) -> None:
     monkeypatch.setattr("initializer.running.attempt.SETTLE_LIMIT_S", 0.2)
+    monkeypatch.setattr("initializer.running.attempt.LAST_WORDS_LIMIT_S", 0.2)
+    monkeypatch.setattr("initializer.running.runner.SETTLE_PAUSE_S", 0.1)
     stage.journal = journal
 
     async def step(context: StepContext) -> None:
         await stage.until_event(2)
-        redis_server.kill()
+        lose(redis_server)
+        context.log("in the dark")
 
-    await stage.run(step_of("only", step))
-    assert (await stage.row()).status is Status.ACTIVE
+    async def come_back() -> None:
+        assert (await stage.row()).status is Status.ACTIVE
+        redis_server.start()
+        while await journal.unretired() or not await stage.events():  # noqa: ASYNC110 - no event is set
+            await asyncio.sleep(0.01)
+
+    await stage.run(step_of("only", step), afterwards=come_back)
+    events, row = await stage.events(), await stage.row()
+    assert is_final(events[-1])
+    assert row.summary is not None
+    assert row.summary.events == len(events) - 1
+    assert await stage.lines() == ["in the dark"]
 
 
 async def test_a_frozen_redis_holds_up_no_run_and_gets_everything_once(

@@ -338,7 +338,8 @@ class Process:
     ) -> AsyncIterator[Engine]:
         async with open_inline_engine(runner.run, max_concurrent_runs=2, on_submit=leases.hold) as engine:
             try:
-                async with in_background(Recovery(self.projects, engine, leases, lease_s=LEASE_S).keep()):
+                recovery = Recovery(self.projects, engine, leases, lease_s=LEASE_S)
+                async with in_background(recovery.keep(), runner.keep_settling()):
                     yield engine
             finally:
                 await hand_over(runner, engine, leases, grace_s=GRACE_S)
@@ -369,7 +370,7 @@ class Process:
                 lease_s=LEASE_S,
             )
             self._worker = QueueWorker(self.world.queue, queued.perform, self.to_redis)
-            async with in_background(recovery.keep()):
+            async with in_background(recovery.keep(), runner.keep_settling()):
                 try:
                     yield engine
                 finally:
@@ -448,8 +449,9 @@ class Browser:
         self._world.demand(after in ("", self.shown.tail), "a frame does not fit what the page shows")
         self._world.demand(self._is_fold(progress), "a frame is no fold")
         has_waited = self._world.timeline.now - self._connected_at > AHEAD_LIMIT_S - 0.001  # floats
+        is_given_up = progress.is_waiting and progress.reason is not None  # the row waits for another try
         self._world.demand(
-            has_waited or not (self.shown.tail and progress.lacks(self.shown.tail)),
+            has_waited or is_given_up or not (self.shown.tail and progress.lacks(self.shown.tail)),
             "a page sees a run go back",
         )
         self.shown = progress

@@ -114,6 +114,26 @@ def test_a_viewer_that_is_ahead_is_shown_what_another_attempt_has_made_of_it() -
     assert pipe.frames == ["0 to 4"]
 
 
+def test_a_viewer_that_is_ahead_is_shown_at_once_that_its_run_waits_for_another_try() -> None:
+    room, _ = room_at(3)
+    asking, (_, pipe) = room.attach(after="1-9"), join(room, "1-9")
+    room.expect(ProjectRow(project=project_of("a1"), status=Status.PENDING, attempt=2), 1)
+    room.tick()
+    write_due(room)
+    assert room.next_frame(asking) == "0 to waiting 1"
+    assert pipe.frames == ["0 to waiting 1"]
+
+
+def test_a_viewer_that_is_ahead_with_the_try_that_was_waited_for_waits_for_it_to_come() -> None:
+    room, _ = room_at(3)
+    room.expect(ProjectRow(project=project_of("a1"), status=Status.PENDING, attempt=2), 1)
+    room.tick()
+    asking, (_, pipe) = room.attach(after="2-9"), join(room, "2-9")
+    write_due(room)
+    assert room.next_frame(asking) is None
+    assert pipe.frames == []
+
+
 def test_a_viewer_that_is_ahead_sees_the_end_like_everyone() -> None:
     room, _ = room_at(3)
     asking, (_, pipe) = room.attach(after="1-9"), join(room, "1-9")
