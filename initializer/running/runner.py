@@ -44,6 +44,7 @@ MAX_DEATHS = 3
 MAX_UNSETTLED = 64
 """How many runs that are over wait for their journal; what more of them have said is given up."""
 SETTLE_PAUSE_S = 2.0
+EVENTS_GIVEN_UP = "last events given up"
 
 log = structlog.get_logger()
 
@@ -114,9 +115,7 @@ class Runner:
             while True:
                 await self._has_unsettled.wait()
                 for attempt, row in list(self._unsettled.items()):
-                    if await self._settle(attempt):
-                        await self._let_go(row, is_ended=True)
-                        del self._unsettled[attempt]
+                    await self._settle(attempt, row)
                 if self._unsettled:
                     await asyncio.sleep(SETTLE_PAUSE_S)
                 else:
@@ -135,19 +134,22 @@ class Runner:
             if attempt.project.id == run:
                 attempt.hear_tail(tail)
 
-    async def _settle(self, attempt: Attempt) -> bool:
-        """Whether nothing is left to be done for its journal."""
+    async def _settle(self, attempt: Attempt, row: ProjectRow) -> None:
+        """Let an attempt go whose journal has all that was said, or is another attempt's by now."""
+        is_ended = True
         try:
             await attempt.settle()
         except JournalUnavailable:
-            return False
+            return
         except Exception as error:
-            log.warning("last events given up", project=attempt.project.id, error=str(error))
-        return True
+            is_ended = False
+            log.warning(EVENTS_GIVEN_UP, project=attempt.project.id, error=str(error))
+        await self._let_go(row, is_ended=is_ended)
+        del self._unsettled[attempt]
 
     def _settle_later(self, attempt: Attempt, row: ProjectRow) -> None:
         if not self._is_settling or len(self._unsettled) >= MAX_UNSETTLED:
-            log.warning("last events given up", project=attempt.project.id, error="the journal is away")
+            log.warning(EVENTS_GIVEN_UP, project=attempt.project.id, error="the journal is away")
             return
         self._unsettled[attempt] = row
         self._has_unsettled.set()

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from initializer.journal.file import FileJournal
 from initializer.journal.journal import JournalUnavailable
@@ -16,6 +17,7 @@ from initializer.projects.database import open_database
 from initializer.projects.projects import Projects
 from initializer.running import attempt as attempt_module
 from initializer.running import cancelling
+from initializer.running import runner as runner_module
 from initializer.running.ownership import OwnershipLost
 from initializer.steps.step import Outputs, Step, StepContext, StepError
 from model.runs import at
@@ -275,6 +277,34 @@ async def test_a_retry_keeps_what_was_done_while_the_journal_was_away(
     assert row.summary.outputs == {"made": "yes", "seen": "yes"}
     assert [step.kept for step in row.summary.steps] == [True, False, False]
     assert [it.name for it in row.summary.resources] == ["made"]
+
+
+async def test_what_a_try_could_not_say_before_the_next_one_began_is_given_up(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_module, "SETTLE_LIMIT_S", 0.1)
+    monkeypatch.setattr(attempt_module, "LAST_WORDS_LIMIT_S", 0.1)
+    monkeypatch.setattr(runner_module, "SETTLE_PAUSE_S", 0.05)
+    stage.journal = journal = AwayAtTimes(stage.folder / "journals")
+
+    async def fail(context: StepContext) -> None:
+        await stage.until_event(2)
+        journal.is_gone = True
+        raise StepError("no luck")
+
+    async def begin_the_next() -> None:
+        await begin_again(stage, Reason.RETRY)
+        begun = Started(at=at(9), reason=Reason.RETRY, pipeline=stage.project.parameters.pipeline)
+        await FileJournal.append(journal, RUN, [begun.numbered(2, 3)], expected_tail="1-2")
+        journal.is_gone = False
+        async with asyncio.timeout(DEADLINE_S):
+            while not any(it["event"] == "last events given up" for it in said):  # noqa: ASYNC110 - a log
+                await asyncio.sleep(0.01)
+
+    with capture_logs() as said:
+        await stage.run(step_of("first", fail), afterwards=begin_the_next)
+    assert await stage.types() == ["started", "step_started", "started"]
+    assert await journal.unretired() == [RUN]
 
 
 class AwayAtTimes(FileJournal):
