@@ -41,13 +41,15 @@ class Control:
         self._engine = engine
 
     async def cancel(self, row: ProjectRow) -> ProjectRow:
-        """Have a run end: at once if it waits, else as soon as its step has let go."""
-        run = row.project.id
-        is_written = await self._projects.request_cancel(run, at=datetime.now(UTC))
-        row = await self._read(row)
-        if is_written:
-            self._engine.cancel(run)
-        elif row.status is not Status.CANCELLED and row.status.is_final:
+        """Have a run end: at once if it waits, else as soon as its step has let go.
+
+        A wish that stands in the row already is told once more: its first answer may have been lost.
+        """
+        asked = await self._projects.request_cancel(row.project.id, at=datetime.now(UTC))
+        row = asked or await self._read(row)
+        if not row.status.is_final and row.cancel_requested_at is not None:
+            self._engine.cancel(row.project.id)
+        elif row.status.is_final and row.status is not Status.CANCELLED:
             raise NotPossible("The run has ended already, so there is nothing to cancel.")
         return row
 

@@ -254,8 +254,8 @@ class Projects:
         """Take a run that waits for whoever comes; gives its row, None if it waits no longer."""
         return await self._claim(project_id, seen_attempt, [Status.PENDING.value])
 
-    async def request_cancel(self, project_id: str, *, at: datetime) -> bool:
-        """Write down that the run is to end. False where it is over, or that was written before."""
+    async def request_cancel(self, project_id: str, *, at: datetime) -> ProjectRow | None:
+        """Write down that the run is to end; gives its row, None if it is over or that was written before."""
         query = (
             projects.update()
             .where(
@@ -264,9 +264,9 @@ class Projects:
                 projects.c.cancel_requested_at.is_(None),
             )
             .values(cancel_requested_at=at)
-            .returning(projects.c.id)
+            .returning(*projects.c)
         )
-        return await self._database.fetch_val(query) is not None
+        return _row(await self._database.fetch_one(query))
 
     async def begin_again(
         self, project_id: str, *, seen_attempt: int, reason: Reason, is_owned: bool = True

@@ -223,17 +223,18 @@ async def test_a_wish_to_cancel_is_written_once_while_the_run_lasts_and_holds_fo
     projects: Projects,
 ) -> None:
     await add(projects, "a1")
-    assert await projects.request_cancel("a1", at=at(3))
-    assert not await projects.request_cancel("a1", at=at(4))
+    asked = await projects.request_cancel("a1", at=at(3))
+    assert await projects.request_cancel("a1", at=at(4)) is None
     row = await projects.get("a1")
     assert row is not None
+    assert row == asked
     assert row.cancel_requested_at == at(3)
     await finish(projects, "a1", 1)
     again = await projects.begin_again("a1", seen_attempt=1, reason=Reason.RETRY)
     assert again is not None
     assert (again.attempt, again.cancel_requested_at, again.error) == (2, None, None)
     await finish(projects, "a1", 2)
-    assert not await projects.request_cancel("a1", at=at(5))
+    assert await projects.request_cancel("a1", at=at(5)) is None
     row = await projects.get("a1")
     assert row is not None
     assert row.cancel_requested_at is None

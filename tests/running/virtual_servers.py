@@ -568,13 +568,12 @@ class RowClient:
             self._table.somebody_owns(row.attempt)
         return row
 
-    async def request_cancel(self, _run: str, *, at: datetime) -> bool:
-        def serve() -> bool:
+    async def request_cancel(self, _run: str, *, at: datetime) -> ProjectRow | None:
+        def serve() -> ProjectRow | None:
             row = self._table.row
             if row.status.is_final or row.cancel_requested_at is not None:
-                return False
-            self._table.change(cancel_requested_at=at)
-            return True
+                return None
+            return self._table.change(cancel_requested_at=at)
 
         return await self._way.ask(serve, "writing")
 
