@@ -48,7 +48,7 @@ class Control:
         asked = await self._projects.request_cancel(row.project.id, at=datetime.now(UTC))
         row = asked or await self._read(row)
         if not row.status.is_final and row.cancel_requested_at is not None:
-            self._engine.cancel(row.project.id)
+            self._engine.cancel(row.project.id, row.attempt)
         elif row.status.is_final and row.status is not Status.CANCELLED:
             raise NotPossible("The run has ended already, so there is nothing to cancel.")
         return row

@@ -81,7 +81,7 @@ class BullEngine:
         self._places: dict[str, int] = {}
         self._queued: frozenset[str] = frozenset()
         self._has_worker = True
-        self._performing: dict[str, asyncio.Event] = {}
+        self._performing: dict[tuple[str, int], asyncio.Event] = {}
         self._signals = Signals()
 
     def check_room(self) -> None:
@@ -113,22 +113,22 @@ class BullEngine:
         async with asking(QueueUnavailable, "the run cannot be taken out of the queue"):
             await self._queue.remove(job_id_of(row))
 
-    def cancel(self, run: str) -> None:
-        if run in self._performing:
-            self._performing[run].set()
+    def cancel(self, run: str, attempt: int) -> None:
+        cancelled = self._performing.get((run, attempt))
+        if cancelled is not None:
+            cancelled.set()
 
     @contextmanager
     def performing(self, row: ProjectRow) -> Iterator[asyncio.Event]:
         """While a run is performed here: the event that says that it is to end as cancelled."""
-        run, cancelled = row.project.id, asyncio.Event()
+        held, cancelled = (row.project.id, row.attempt), asyncio.Event()
         if row.cancel_requested_at is not None:
             cancelled.set()
-        self._performing[run] = cancelled
+        self._performing[held] = cancelled
         try:
             yield cancelled
         finally:
-            if self._performing.get(run) is cancelled:
-                del self._performing[run]
+            del self._performing[held]
 
     def is_queued(self, run: str) -> bool:
         """Whether the run waited in the queue at the last look."""

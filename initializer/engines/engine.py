@@ -35,8 +35,11 @@ class Engine(Protocol):
         A queue that does not answer is no fault of the run's: whoever looks for lost runs submits it again.
         """
 
-    def cancel(self, run: str) -> None:
-        """Have a run that is here end as cancelled: at once if it waits, its step ended if it runs."""
+    def cancel(self, run: str, attempt: int) -> None:
+        """Have a run that is here end as cancelled: at once if it waits, its step ended if it runs.
+
+        Only with that attempt: what was wished for a try that is over holds for no later one.
+        """
 
     def position(self, run: str) -> int | None:
         """The place of a waiting run, from 1; None where it runs, or is not known here.

@@ -34,6 +34,13 @@ class _Held:
     def run(self) -> str:
         return self.row.project.id
 
+    @property
+    def attempt(self) -> int:
+        return self.row.attempt
+
+    def is_of(self, run: str, attempt: int) -> bool:
+        return (self.run, self.attempt) == (run, attempt)
+
 
 class InlineEngine:
     """Runs wait here in order. A process that ends leaves them to recovery: their rows are unfinished.
@@ -48,7 +55,7 @@ class InlineEngine:
         self._on_submit = on_submit
         self._waiting: deque[_Held] = deque()
         self._ending: deque[_Held] = deque()
-        self._performing: dict[str, _Held] = {}
+        self._performing: set[_Held] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_stopped = False
@@ -65,17 +72,18 @@ class InlineEngine:
             self._on_submit(row.project.id, row.attempt)
         self._waiting.append(_Held(row, reason))
         if row.cancel_requested_at is not None:
-            self.cancel(row.project.id)
+            self.cancel(row.project.id, row.attempt)
         self._signals.wake(_POSITIONS)
 
-    def cancel(self, run: str) -> None:
-        for held in [it for it in self._waiting if it.run == run]:
+    def cancel(self, run: str, attempt: int) -> None:
+        for held in [it for it in self._waiting if it.is_of(run, attempt)]:
             held.cancelled.set()
             self._waiting.remove(held)
             self._ending.append(held)
             self._signals.wake(_POSITIONS)
-        if run in self._performing:
-            self._performing[run].cancelled.set()
+        for held in self._performing:
+            if held.is_of(run, attempt):
+                held.cancelled.set()
 
     def position(self, run: str) -> int | None:
         return next((place for place, held in enumerate(self._waiting, 1) if held.run == run), None)
@@ -90,7 +98,7 @@ class InlineEngine:
     def stop(self) -> list[tuple[str, int]]:
         """Begin no more runs; gives those that wait, with their attempts, and forgets them."""
         self._is_stopped = True
-        waiting = [(held.run, held.row.attempt) for held in (*self._waiting, *self._ending)]
+        waiting = [(held.run, held.attempt) for held in (*self._waiting, *self._ending)]
         self._waiting.clear()
         self._ending.clear()
         self._signals.wake(_POSITIONS)
@@ -110,19 +118,18 @@ class InlineEngine:
 
     async def _perform(self, held: _Held, perform: Perform) -> None:
         self._signals.wake(_POSITIONS)
-        self._performing[held.run] = held
+        self._performing.add(held)
         self._idle.clear()
         try:
             await perform(held.row, held.reason, held.cancelled)
         except Exception:
-            log.exception("run broke off", project=held.run, attempt=held.row.attempt)
+            log.exception("run broke off", project=held.run, attempt=held.attempt)
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
-            log.exception("run cancelled itself", project=held.run, attempt=held.row.attempt)
+            log.exception("run cancelled itself", project=held.run, attempt=held.attempt)
         finally:
-            if self._performing.get(held.run) is held:
-                del self._performing[held.run]
+            self._performing.remove(held)
             if not self._performing:
                 self._idle.set()
 

@@ -63,7 +63,7 @@ class Recovery:
 
     `engine` performs what this process owns. Where lost runs are not to be claimed for it, `take_up` says
     what is done instead; one that is cancelled is claimed all the same, to be ended at once. `cancel` is how
-    a run that is performed here hears that it is to end.
+    an attempt that is performed here hears that it is to end.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Recovery:
         *,
         lease_s: float,
         take_up: TakeUp | None = None,
-        cancel: Callable[[str], object] | None = None,
+        cancel: Callable[[str, int], object] | None = None,
     ) -> None:
         self._projects = projects
         self._engine = engine
@@ -106,7 +106,7 @@ class Recovery:
         for run, seen in runs.items():
             self._leases.row_names(run, seen.attempt)
             if seen.is_cancelled:
-                self._cancel(run)
+                self._cancel(run, seen.attempt)
         attempts = {run: seen.attempt for run, seen in runs.items()}
         leases = await self._leases.look(attempts)
         absent = [(run, attempts[run]) for run, state in leases.items() if state is LeaseState.ABSENT]

@@ -59,14 +59,16 @@ async def test_a_run_that_is_submitted_while_all_is_idle_begins(stand: Stand) ->
             await runs.until(lambda run=run: run in runs.ended)  # type: ignore[misc]
 
 
-async def test_a_run_that_is_performed_hears_that_it_is_to_end(stand: Stand) -> None:
+async def test_a_run_that_is_performed_hears_that_its_attempt_is_to_end_and_of_no_other(stand: Stand) -> None:
     runs = Runs()
     async with stand.open(runs, 1) as engine:
         await stand.submit(engine, "a")
         await runs.until(lambda: runs.begun == ["a"])
-        engine.cancel("unknown")
+        engine.cancel("unknown", 1)
+        for another_attempt in (0, 2):
+            engine.cancel("a", another_attempt)
         assert not runs.cancelled["a"].is_set()
-        engine.cancel("a")
+        engine.cancel("a", 1)
         assert runs.cancelled["a"].is_set()
         runs.let_go("a")
         await runs.until(lambda: runs.ended == ["a"])

@@ -133,7 +133,7 @@ class Performer:
         async with open_inline_engine(self._runner.run, max_concurrent_runs=1) as engine:
             assert await recover(self.projects, engine) == len(runs)
             for run in runs:
-                engine.cancel(run)
+                engine.cancel(run, 2)
             await self.projects.until_finishing(len(runs))
             await engine.until_idle()
 
@@ -150,7 +150,7 @@ class Performer:
     async def _cancel_one(self, engine: InlineEngine, turns: int) -> None:
         run = await self.step.begun.get()
         await turn(turns)
-        engine.cancel(run)
+        engine.cancel(run, 1)
 
 
 async def turn(turns: int) -> None:

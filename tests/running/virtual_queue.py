@@ -53,7 +53,7 @@ class QueueEngine(BullEngine):
     def __init__(self, queue: Queue, way: Way) -> None:
         self._jobs = queue.jobs
         self._redis, self._way = queue.redis, way
-        self._performing: dict[str, asyncio.Event] = {}
+        self._performing: dict[tuple[str, int], asyncio.Event] = {}
         self._signals = Signals()
 
     def check_room(self) -> None:
