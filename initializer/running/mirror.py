@@ -40,7 +40,7 @@ class Mirrored(Protocol):
 
 
 class Mirror:
-    """Follows one attempt. What earlier ones said has been told by them."""
+    """Follows one attempt. What earlier ones said, and how they ended, has been told by them."""
 
     def __init__(self, project: Project, attempt: int, journal: Journal, mirrored: Mirrored) -> None:
         self._project = project
@@ -51,13 +51,13 @@ class Mirror:
         self.is_over = asyncio.Event()
 
     async def keep(self) -> None:
-        """Follow until the run's last event."""
+        """Follow until the run's last event, of this attempt or of one that took the run over."""
         try:
             async with aclosing(self._journal.follow(self._project.id)) as following:
                 async for events in following:
                     lines = self._receive(events)
-                    if not events:
-                        continue
+                    if not events or attempt_of(events[-1].id) < self._attempt:
+                        continue  # another try begins with a journal that ends as the one before it did
                     await self._mirrored.show(_shown(self._progress), lines)
                     if is_final(events[-1]):
                         return

@@ -34,9 +34,9 @@ class Jobs:
         fields: dict[str, str] = self._ask("hgetall", _key(_job(project)))
         return fields
 
-    def log(self, project: str) -> list[str]:
-        """The job's log."""
-        lines: list[str] = self._ask("lrange", _key(f"{_job(project)}:logs"), 0, -1)
+    def log(self, project: str, *, number: int = 1) -> list[str]:
+        """The log of the job of the project's try of that number."""
+        lines: list[str] = self._ask("lrange", _key(f"{_job(project, number)}:logs"), 0, -1)
         return lines
 
     def deliver_again(self, project: str) -> None:

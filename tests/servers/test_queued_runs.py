@@ -430,6 +430,9 @@ def test_a_run_on_a_worker_is_cancelled_within_two_seconds_and_tried_again(
     web.wait_for_end(project)
     wait_for(lambda: jobs.state(project, number=2) == "completed", "the end of the job of the second try")
     assert jobs.state(project) == "failed"
+    log = jobs.log(project, number=2)
+    assert log[:2] == ["attempt 3: retry", "push_template started"]
+    assert any(line.startswith("finalize completed in ") for line in log)
     row = cluster.row(project)
     assert [it["attempt"] for it in row["initialization_summary"]["previousAttempts"]] == [1]
     jobs.deliver_again(project)
