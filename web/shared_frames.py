@@ -129,7 +129,10 @@ class SharedFrames(WebSocketsSansIOProtocol):
         self.transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
 
     def shutdown(self) -> None:
-        super().shutdown()
+        # Who has said goodbye, and has yet to take what waits, is not told again: uvicorn would raise
+        # `InvalidState` out of the stop of the whole server.
+        if self.conn.state is OPEN or not self.transport.is_closing():
+            super().shutdown()
         if self._cut_off is not None:
             self._cut_off.cancel()
         if not self.disconnected:

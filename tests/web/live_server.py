@@ -64,6 +64,7 @@ class LiveServer:
     def __init__(self, server: uvicorn.Server, port: int, journal: HeldJournal, projects: Projects) -> None:
         self.server, self.port, self.journal, self.projects = server, port, journal, projects
         self.hub: Hub
+        self.serving: asyncio.Task[None]
         self.events: list[Event] = []
         self._lines = 0
 
@@ -145,13 +146,13 @@ async def open_live_server(
                 )
             )
             live = LiveServer(server, bound.getsockname()[1], journal, projects)
-            serving = asyncio.create_task(server._serve(sockets=[bound]))
-            await until(lambda: server.started or serving.done())
+            live.serving = asyncio.create_task(server._serve(sockets=[bound]))
+            await until(lambda: server.started or live.serving.done())
             try:
                 yield live
             finally:
                 live.stop()
-                await serving
+                await live.serving
 
 
 async def until(condition: Callable[[], object]) -> None:

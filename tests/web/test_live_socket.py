@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
+import random
 import socket
 import weakref
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from live_server import DEADLINE_S, RUN, LiveServer, open_live_server, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection as SyncConnection
 from websockets.sync.client import connect as connect_sync
@@ -252,12 +254,13 @@ async def test_each_event_has_a_frame_where_there_is_no_tick(way: str, tmp_path:
 class Stuck:
     """A viewer that reads nothing until it is asked to."""
 
-    def __init__(self, live: LiveServer, query: str = "?after=1-2") -> None:
+    def __init__(self, live: LiveServer, query: str = "?after=1-2", *, is_compressed: bool = False) -> None:
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         self._socket.connect(("127.0.0.1", live.port))
         self._socket.setblocking(False)
-        self._protocol = ClientProtocol(parse_uri(live.url + query), max_size=None)
+        offered = [ClientPerMessageDeflateFactory()] if is_compressed else None
+        self._protocol = ClientProtocol(parse_uri(live.url + query), extensions=offered, max_size=None)
         self._protocol.send_request(self._protocol.connect())
         self._send()
         self.messages: list[str] = []
@@ -279,6 +282,10 @@ class Stuck:
                 self._protocol.receive_data(data)
                 self._take()
                 self._send()
+
+    def leave(self) -> None:
+        """Say goodbye, and read nothing all the same."""
+        self._socket.send(Frame(Opcode.CLOSE, b"\x03\xe9").serialize(mask=True))
 
     def _take(self) -> None:
         for event in self._protocol.events_received():
@@ -311,12 +318,12 @@ def is_any_full(live: LiveServer) -> bool:
 
 
 async def fill(live: LiveServer, viewer: ClientConnection) -> None:
-    """Say more than a connection holds; a viewer that reads sees it all."""
-    number = 0
+    """Say more than a connection holds, compressed or not; a viewer that reads sees it all."""
+    number, noise = 0, random.Random(1)
     while not is_any_full(live):
         number += 1
-        await live.log(f"{number}:{LONG}")
-        await read_until(viewer, f"{number}:x")
+        await live.log(f"{number}:{noise.randbytes(len(LONG) // 2).hex()}")
+        await read_until(viewer, f">{number}:")
 
 
 async def test_one_that_is_stuck_holds_up_nobody_and_gets_one_frame_for_all_that_it_missed(
@@ -450,6 +457,27 @@ async def test_a_server_that_stops_waits_for_no_viewer_that_is_stuck(
         shared.stop()
         await until(lambda: not shared.connections)
     stuck.close()
+
+
+@pytest.mark.parametrize("way", ["shared", "compressed"])
+async def test_a_server_stops_in_good_order_where_a_viewer_that_has_left_still_has_much_to_take(
+    server: LiveServer, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_frames, "PARTING_LIMIT_S", 1000)
+    monkeypatch.setattr(shared_frames, "SHUTDOWN_PARTING_LIMIT_S", 0.1)
+    server.server.config.timeout_graceful_shutdown = None
+    with closing(Stuck(server, is_compressed=way == "compressed")) as leaving:
+        async with connect(f"{server.url}?after=1-2") as viewer, asyncio.timeout(DEADLINE_S):
+            await until(lambda: RUN in server.hub._rooms and len(server.hub._rooms[RUN].room.viewers) == 2)
+            assert outlets_are_used(server) == (way == "shared")
+            await fill(server, viewer)
+            leaving.leave()
+            await until(lambda: len(server.hub._rooms[RUN].room.viewers) == 1)
+            assert is_any_full(server)
+            server.stop()
+            await server.serving
+            assert server.server.lifespan.shutdown_event.is_set()
+            assert (await read_all(viewer))[1] == 1012
 
 
 async def test_one_too_many_is_sent_away_to_come_back(options: dict[str, Any], tmp_path: Path) -> None:
