@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -36,12 +37,16 @@ STUCK_LIMIT_S = 15
 LOOK_FOR_STUCK_S = 1
 BEATS = 50
 """How many heartbeats are written before the event loop gets its turn: some tenths of a millisecond."""
+ROOMS_SHOWN = 2
+"""How many rooms show a change before the event loop gets its turn: a panel takes a millisecond or two."""
 JOURNAL_CHECK_S = 0.5
 """How often is looked whether the journal answers."""
 ROW_CHECK_S = 5
 """How often the rows of all watched runs are read: a final row ends its page, whatever the journal says."""
 
 log = structlog.get_logger()
+
+Thing = TypeVar("Thing")
 
 
 class Hub:
@@ -156,8 +161,8 @@ class Hub:
         """Show waiting runs their place in the queue, for ever."""
         async with aclosing(self._sources.engine.follow_positions()) as following:
             async for _ in following:
-                for run, opened in self._rooms.items():
-                    opened.room.move(self._sources.engine.position(run))
+                async for opened in self._each_room():
+                    opened.room.move(self._sources.engine.position(opened.run))
                     opened.show()
                 await asyncio.sleep(self._sources.tick_s)
 
@@ -167,9 +172,10 @@ class Hub:
         while True:
             await asyncio.sleep(JOURNAL_CHECK_S)
             is_away = self._sources.journal.is_away
-            for opened in self._rooms.values() if is_away or was_away else ():
-                opened.room.interrupt(is_away)
-                opened.show()
+            if is_away or was_away:
+                async for opened in self._each_room():
+                    opened.room.interrupt(is_away)
+                    opened.show()
             was_away = is_away
 
     async def beat(self) -> None:
@@ -177,11 +183,9 @@ class Hub:
         frame = encode_text(HEARTBEAT)
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            for number, outlet in enumerate(list(self._delivering)):
+            async for outlet in _in_turns(self._delivering, of=BEATS):
                 if not outlet.is_full:
                     outlet.write(frame)
-                if number % BEATS == BEATS - 1:
-                    await asyncio.sleep(0)
 
     async def send_stuck_away(self) -> None:
         """Close outlets that take nothing for long, for ever."""
@@ -191,6 +195,20 @@ class Hub:
             for outlet, viewer in list(self._delivering.items()):
                 if viewer.behind_since_s < limit_s:
                     outlet.close(TRY_AGAIN)
+
+    async def _each_room(self) -> AsyncGenerator[OpenRoom, None]:
+        """The rooms that are open now, and still are when their turn comes."""
+        async for opened in _in_turns(self._rooms.values(), of=ROOMS_SHOWN):
+            if self._rooms.get(opened.run) is opened:
+                yield opened
+
+
+async def _in_turns(things: Iterable[Thing], *, of: int) -> AsyncGenerator[Thing, None]:
+    """What there is now; after so many of them the event loop gets its turn."""
+    for number, thing in enumerate(list(things), 1):
+        yield thing
+        if number % of == 0:
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager

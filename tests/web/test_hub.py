@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -39,7 +39,7 @@ from web import open_room
 from web.assets import Assets, folder_of
 from web.hub import Hub, open_hub
 from web.languages import Language
-from web.open_room import WatchBroken
+from web.open_room import TRY_AGAIN, WatchBroken
 from web.rendering import Rendering
 from web.room import RunView
 
@@ -47,6 +47,7 @@ pytestmark = pytest.mark.anyio
 
 RUN = "a1"
 DEADLINE_S = 10
+MANY = 50
 STARTED = Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE)
 
 
@@ -55,6 +56,8 @@ class Watched(MemoryJournal):
 
     Where what comes is not taken at once, each batch waits for the reader's own turn.
     """
+
+    is_away = False
 
     def __init__(self, *, is_taken_at_once: bool) -> None:
         super().__init__()
@@ -413,11 +416,107 @@ async def test_a_waiting_run_shows_its_place_in_line_as_it_moves(theatre: Theatr
     async with theatre.watch() as watcher:
         assert "number 3 in line" in await watcher.next()
         for place in (2, 1):
-            theatre.engine._waiting.popleft()
-            theatre.engine._signals.wake("positions")
+            begin_first(theatre)
             await watcher.until(lambda frame, place=place: f"number {place} in line" in frame)  # type: ignore[misc]
         await theatre.say(STARTED)
         await watcher.until(shows(1))
+
+
+class Window:
+    """An outlet that takes everything, and keeps what was written last, and in which turn."""
+
+    is_full = False
+
+    def __init__(self, turn: Callable[[], int]) -> None:
+        self._turn = turn
+        self.frame, self.turn = b"", 0
+        self.closed_with: int | None = None
+        self.on_closed: Callable[[], object]
+
+    def keep(self, *, on_drained: Callable[[], object], on_closed: Callable[[], object]) -> None:
+        self.on_closed = on_closed
+
+    def write(self, frames: bytes) -> None:
+        self.frame, self.turn = frames, self._turn()
+
+    def close(self, code: int) -> None:
+        self.closed_with = code
+
+    def shows_place(self, place: int) -> bool:
+        return f"number {place} in line".encode() in self.frame
+
+
+@asynccontextmanager
+async def many_waiting(theatre: Theatre) -> AsyncIterator[list[Window]]:
+    """Windows on many runs that wait in line, in its order, while others want their turns too."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    windows = [Window(lambda: turns) for _ in range(MANY)]
+    working = asyncio.create_task(others())
+    for number, window in enumerate(windows, 1):
+        row = ProjectRow(project=project_of(f"x{number}"), status=Status.INITIALIZING, attempt=1)
+        await theatre.engine.submit(row, reason=Reason.CREATED)
+        await theatre.hub.deliver(row, window, after="")
+    try:
+        await until(lambda: all(window.shows_place(n) for n, window in enumerate(windows, 1)))
+        yield windows
+    finally:
+        working.cancel()
+        for window in windows:
+            window.on_closed()
+
+
+def begin_first(theatre: Theatre) -> None:
+    """The first run in line begins."""
+    theatre.engine._waiting.popleft()
+    theatre.engine._signals.wake("positions")
+
+
+def yet_to_move(windows: Sequence[Window]) -> list[int]:
+    """Which runs behind the first, counted from 0, are not shown one place nearer."""
+    return [place for place, window in enumerate(windows) if place and not window.shows_place(place)]
+
+
+def turns_between(windows: Sequence[Window]) -> int:
+    """How many turns others had between what was written first and what was written last."""
+    written = [window.turn for window in windows]
+    return max(written) - min(written)
+
+
+async def test_when_many_move_up_in_line_others_get_their_turns_meanwhile(theatre: Theatre) -> None:
+    async with many_waiting(theatre) as windows:
+        begin_first(theatre)
+        await until(lambda: not yet_to_move(windows))
+        assert turns_between(windows) > MANY // 10
+
+
+async def test_a_room_that_breaks_off_while_many_move_up_in_line_is_passed_over(theatre: Theatre) -> None:
+    async with many_waiting(theatre) as windows:
+        begin_first(theatre)
+        await until(lambda: len(yet_to_move(windows)) < MANY - 1)
+        broken = yet_to_move(windows)[-2]
+        theatre.hub._rooms[f"x{broken + 1}"].break_off()
+        await until(lambda: yet_to_move(windows) == [broken])
+        assert windows[broken].closed_with == TRY_AGAIN
+
+
+async def test_when_many_are_told_of_their_journal_others_get_their_turns_meanwhile(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "JOURNAL_CHECK_S", 0.02)
+    async with many_waiting(theatre) as windows:
+        theatre.journal.is_away = True
+        await until(lambda: all(b"Live data is interrupted" in window.frame for window in windows))
+        assert turns_between(windows) > MANY // 10
+        theatre.journal.is_away = False
+        await until(lambda: all(b"in line" in window.frame for window in windows))
+        assert turns_between(windows) > MANY // 10
 
 
 async def fail_and_begin_again(theatre: Theatre) -> None:
