@@ -139,7 +139,7 @@ class OpenRoom:
                 async for events in following:
                     await self._take_in_turn(events)
                     if self.room.progress.status.is_final:
-                        await self._end()
+                        await self._end_patiently()
                         if self.room.is_over:
                             break
                     del events  # as the journal has let go of them
@@ -232,12 +232,15 @@ class OpenRoom:
     async def check(self, status: Status) -> None:
         """End it where its row is final, or say that its run waits for another try.
 
-        Where row or summary cannot be used, no other room suffers.
+        Where row or summary cannot be used, no other room suffers: those that are still to be checked wait
+        for this one, so a row that cannot be read is left to the next check.
         """
         if not status.is_final and not self.room.misses_wait(status):
             return
         try:
             await self._end()
+        except DatabaseUnavailable as error:
+            log.warning("summary not read", project=self.run, error=str(error))
         except Exception:
             log.exception("page not ended", project=self.run)
             self.break_off()
@@ -253,24 +256,32 @@ class OpenRoom:
                 viewer.outlet.close(TRY_AGAIN)
 
     async def _end(self) -> None:
-        """Send everyone the summary, read from the row; where that waits for another try, say so."""
+        """Send everyone the summary, read from the row; where that waits for another try, say so.
+
+        Raises `DatabaseUnavailable`.
+        """
+        row = await self._sources.projects.get(self.run)
+        if row is None or self.room.is_over:
+            return
+        if not row.status.is_final:
+            self.room.expect(row, self._sources.engine.position(self.run))
+            self.show()
+            return
         rendering = self._sources.rendering
+        self.room.end({each: rendering.speaking(each).last_frame(row) for each in Language})
+        self.show()
+        self._on_over(self)
+
+    async def _end_patiently(self) -> None:
+        """The same for the room's reader, which has nothing else to do, until the row can be read."""
         while not self.room.is_over:
             try:
-                row = await self._sources.projects.get(self.run)
+                await self._end()
             except DatabaseUnavailable as error:
                 log.warning("summary not read", project=self.run, error=str(error))
                 await asyncio.sleep(RETRY_S)
-                continue
-            if row is None or self.room.is_over:
+            else:
                 return
-            if not row.status.is_final:
-                self.room.expect(row, self._sources.engine.position(self.run))
-                self.show()
-                return
-            self.room.end({each: rendering.speaking(each).last_frame(row) for each in Language})
-            self.show()
-        self._on_over(self)
 
     @staticmethod
     def _room_of(row: ProjectRow, sources: Sources) -> Room:

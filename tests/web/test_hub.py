@@ -29,7 +29,7 @@ from initializer.model.events import (
 )
 from initializer.model.progress import Status, fold
 from initializer.model.summary import summarise
-from initializer.projects.database import DatabaseUnavailable, open_database
+from initializer.projects.database import DatabaseDamaged, DatabaseUnavailable, open_database
 from initializer.projects.projects import ProjectRow, Projects
 from initializer.running.runner import Runner
 from initializer.steps.step import Step, StepContext
@@ -98,21 +98,21 @@ class Theatre:
         self.events += events
         await self.journal.append(RUN, events, expected_tail=tail)
 
-    async def write_row(self, status: Status = Status.ACTIVE, *, attempt: int = 1) -> None:
+    async def write_row(self, status: Status = Status.ACTIVE, *, attempt: int = 1, run: str = RUN) -> None:
         """The end of the run as its row has it."""
         summary = summarise(fold(PIPELINE, self.events), completed_at=at(60), digest="d")
-        assert await self.projects.finish(RUN, attempt=attempt, status=status, summary=summary, error=None)
+        assert await self.projects.finish(run, attempt=attempt, status=status, summary=summary, error=None)
 
-    async def row(self) -> ProjectRow:
-        row = await self.projects.get(RUN)
+    async def row(self, run: str = RUN) -> ProjectRow:
+        row = await self.projects.get(run)
         assert row is not None
         return row
 
     @asynccontextmanager
     async def watch(
-        self, *, after: EventId = "", language: Language = Language.ENGLISH
+        self, *, after: EventId = "", language: Language = Language.ENGLISH, run: str = RUN
     ) -> AsyncIterator["Watcher"]:
-        async with self.hub.join(await self.row(), after=after, language=language) as frames:
+        async with self.hub.join(await self.row(run), after=after, language=language) as frames:
             yield Watcher(frames)
 
     def panel(self) -> str:
@@ -375,6 +375,33 @@ async def test_rows_that_cannot_be_asked_for_are_asked_for_again(
 
     monkeypatch.setattr(theatre.projects, "statuses", Away(theatre.projects._database).statuses)
     await test_a_final_row_ends_the_page_whatever_the_journal_says(theatre)
+
+
+async def test_a_row_that_cannot_be_read_keeps_no_other_room_from_its_end_and_is_looked_at_again(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    class Damaged(Projects):
+        async def get(self, project_id: str) -> ProjectRow | None:
+            nonlocal asked
+            if project_id == RUN:
+                asked += 1
+                raise DatabaseDamaged("a page of that row")
+            return await super().get(project_id)
+
+    await theatre.say(STARTED)
+    await theatre.projects.add(project_of("other"), idempotency_key="other")
+    async with theatre.watch() as watcher, theatre.watch(run="other") as other:
+        for each in (watcher, other):
+            await each.next()
+        with monkeypatch.context() as patch:
+            patch.setattr(theatre.projects, "get", Damaged(theatre.projects._database).get)
+            await theatre.write_row()
+            await until(lambda: asked > 0)
+            await theatre.write_row(run="other")
+            assert is_summary((await other.rest())[-1])
+        assert is_summary((await watcher.rest())[-1])
 
 
 async def test_a_summary_that_cannot_be_shown_sends_its_viewers_away_and_harms_no_other_room(
