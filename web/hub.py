@@ -162,8 +162,7 @@ class Hub:
         async with aclosing(self._sources.engine.follow_positions()) as following:
             async for _ in following:
                 async for opened in self._each_room():
-                    opened.room.move(self._sources.engine.position(opened.run))
-                    opened.show()
+                    opened.move(self._sources.engine.position(opened.run))
                 await asyncio.sleep(self._sources.tick_s)
 
     async def watch_journal(self) -> None:
@@ -174,8 +173,7 @@ class Hub:
             is_away = self._sources.journal.is_away
             if is_away or was_away:
                 async for opened in self._each_room():
-                    opened.room.interrupt(is_away)
-                    opened.show()
+                    opened.interrupt(is_away)
             was_away = is_away
 
     async def beat(self) -> None:

@@ -158,10 +158,14 @@ class OpenRoom:
             self._receive(events)
             self.show()
         except Exception:
-            log.exception("reader of a room broke off", project=self.run)
-            self.break_off()
-            self.reader.cancel()
+            self._give_up()
         return True
+
+    def _give_up(self) -> None:
+        """It cannot be shown: no other room suffers."""
+        log.exception("room broke off", project=self.run)
+        self.break_off()
+        self.reader.cancel()
 
     async def _take_in_turn(self, events: list[Event]) -> None:
         """Show what there is, at first maybe a long journal."""
@@ -196,6 +200,22 @@ class OpenRoom:
             self._first_reading.set_result(None)
 
     # What it shows
+
+    def move(self, position: int | None) -> None:
+        """Show the run's place in the queue."""
+        self.room.move(position)
+        self._show_alone()
+
+    def interrupt(self, is_interrupted: bool) -> None:
+        """Show that the journal does not answer, or answers again."""
+        self.room.interrupt(is_interrupted)
+        self._show_alone()
+
+    def _show_alone(self) -> None:
+        try:
+            self.show()
+        except Exception:
+            self._give_up()
 
     def show(self) -> None:
         """Show what has come, and write it to whoever takes it."""

@@ -27,6 +27,7 @@ from initializer.model.events import (
     StepStarted,
     index_of,
 )
+from initializer.model.parameters import Project
 from initializer.model.progress import Status, fold
 from initializer.model.summary import summarise
 from initializer.projects.database import DatabaseDamaged, DatabaseUnavailable, open_database
@@ -531,6 +532,23 @@ async def test_a_room_that_breaks_off_while_many_move_up_in_line_is_passed_over(
         theatre.hub._rooms[f"x{broken + 1}"].break_off()
         await until(lambda: yet_to_move(windows) == [broken])
         assert windows[broken].closed_with == TRY_AGAIN
+
+
+async def test_a_room_that_cannot_be_shown_while_many_move_up_in_line_breaks_off_alone(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = theatre.rendering.frame
+
+    def break_one(project: Project, view: RunView, *, after: EventId) -> str:
+        if project.id == "x3":
+            raise RuntimeError("a template is broken")
+        return frame(project, view, after=after)
+
+    async with many_waiting(theatre) as windows:
+        monkeypatch.setattr(theatre.rendering, "frame", break_one)
+        begin_first(theatre)
+        await until(lambda: yet_to_move(windows) == [2])
+        assert windows[2].closed_with == TRY_AGAIN
 
 
 async def test_when_many_are_told_of_their_journal_others_get_their_turns_meanwhile(
