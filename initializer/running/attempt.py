@@ -31,7 +31,7 @@ from initializer.model.progress import fold
 from initializer.model.summary import recall, summarise
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
-from initializer.running.cancelling import end_when_cancelled
+from initializer.running.cancelling import StepTimedOut, end_when_due
 from initializer.running.outbox import Outbox, Refusal
 from initializer.running.outcome import outcome_of
 from initializer.running.ownership import Decision, Ownership, OwnershipLost
@@ -199,7 +199,7 @@ class Attempt:
         await self.verify()
         self._put(self.execution.start_step(spec, _now()))
         started = time.monotonic()
-        outcome = await end_when_cancelled(self._outcome_of(spec), self._cancelled, self._say_cancelling)
+        outcome = await self._outcome_of(spec)
         duration_ms = round((time.monotonic() - started) * 1000)
         self._advance(self._outbox.end_step(spec.name, _now()))
         is_failed = outcome is not None and outcome[1] is not None
@@ -215,11 +215,21 @@ class Attempt:
     def _say_cancelling(self) -> None:
         self._put(self.execution.cancel(_now()))
 
-    async def _outcome_of(self, spec: StepSpec) -> tuple[Outputs, str | None]:
+    async def _outcome_of(self, spec: StepSpec) -> tuple[Outputs, str | None] | None:
+        """The step's outputs, and a sentence if it failed; None where it was cancelled."""
         step = self._steps.get(spec.name)
         if step is None:
             return {}, f"this version has no step called {spec.name}"
-        return await outcome_of(step, partial(self._perform_step, self), self.project.id, self._log)
+        performing = outcome_of(step, partial(self._perform_step, self), self.project.id, self._log)
+        try:
+            return await end_when_due(
+                performing,
+                limit_s=step.timeout_s,
+                cancelled=self._cancelled,
+                on_cancel=self._say_cancelling,
+            )
+        except StepTimedOut as error:
+            return {}, str(error)
 
     async def _finish(self) -> None:
         """The row is written before the final event: who sees the end finds the summary."""

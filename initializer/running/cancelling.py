@@ -1,4 +1,4 @@
-"""Ends a step that somebody has cancelled: it is asked to end, and left behind where it does not."""
+"""Ends a step that is cancelled or too slow: it is asked to end, and left behind where it does not."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,22 +6,36 @@ from typing import Any, TypeVar
 
 import structlog
 
-__all__ = ["STEP_END_LIMIT_S", "end_when_cancelled"]
+from initializer.errors import InitializerError
+
+__all__ = ["STEP_END_LIMIT_S", "StepTimedOut", "end_when_due"]
 
 STEP_END_LIMIT_S = 10.0
-"""How long a cancelled step may take to clean up before the run ends without it."""
+"""How long a step that is to end may take to clean up before the run ends without it."""
 
 Outcome = TypeVar("Outcome")
 
 log = structlog.get_logger()
 _left_behind: set[asyncio.Task[Any]] = set()
-"""Steps that ignored their cancellation: kept until they end by themselves. They may change nothing more."""
+"""Steps that ignored that they were to end: kept until they do. They may change nothing more."""
 
 
-async def end_when_cancelled(
-    step: Coroutine[Any, Any, Outcome], cancelled: asyncio.Event, on_cancel: Callable[[], None]
+class StepTimedOut(InitializerError):
+    """A step outlived its time limit."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"it did not end within {limit_s:g} s")
+        self.limit_s = limit_s
+
+
+async def end_when_due(
+    step: Coroutine[Any, Any, Outcome],
+    *,
+    limit_s: float,
+    cancelled: asyncio.Event,
+    on_cancel: Callable[[], None],
 ) -> Outcome | None:
-    """How a step ended; None where it was cancelled, after `on_cancel`.
+    """How a step ended; None where it was cancelled, after `on_cancel`. Raises `StepTimedOut`.
 
     Where this task itself is cancelled, the step is ended likewise, and the cancellation goes on.
     """
@@ -29,15 +43,20 @@ async def end_when_cancelled(
     performing.add_done_callback(_see)
     wish = asyncio.ensure_future(cancelled.wait())
     try:
-        await asyncio.wait((performing, wish), return_when=asyncio.FIRST_COMPLETED)
-        if not performing.done():
-            on_cancel()
+        due, _ = await asyncio.wait((performing, wish), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if performing not in due:
+            if wish in due:
+                on_cancel()
             await _end(performing)
     finally:
         wish.cancel()
         if not performing.done() and performing not in _left_behind:
             await _end(performing)
-    return None if performing in _left_behind or performing.cancelled() else performing.result()
+    if performing not in _left_behind and not performing.cancelled():
+        return performing.result()
+    if due:
+        return None
+    raise StepTimedOut(limit_s)
 
 
 def _see(performing: asyncio.Task[Any]) -> None:

@@ -22,22 +22,17 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 async def outcome_of(
     step: Step, perform: Callable[[Step], Awaitable[Outputs | None]], run: str, log: FilteringBoundLogger
 ) -> tuple[Outputs, str | None]:
-    """Perform a step within its time limit; gives its outputs, and a sentence if it failed.
+    """Perform a step; gives its outputs, and a sentence if it failed.
 
     Raises `OwnershipLost`, and `CancelledError` where it was this task that somebody cancelled.
     """
     log = log.bind(step=step.name)
     try:
-        async with asyncio.timeout(step.timeout_s) as limit:
-            return _as_journalled(await perform(step) or {}), None
+        return _as_journalled(await perform(step) or {}), None
     except asyncio.CancelledError as error:
         if is_cancelled():
             raise
         return {}, _failure(error, run, log)  # of something that the step waited for
-    except TimeoutError as error:
-        if limit.expired():
-            return {}, f"it did not end within {step.timeout_s:g} s"
-        return {}, _failure(error, run, log)
     except Exception as error:
         return {}, _failure(_alone(error), run, log)
 

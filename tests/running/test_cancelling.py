@@ -125,35 +125,63 @@ async def test_a_cancel_that_comes_while_the_last_step_ends_changes_nothing(stag
     assert row.summary.outputs == {"made": "all the same"}
 
 
-async def test_a_step_that_ignores_its_cancellation_is_left_behind_and_may_change_nothing_more(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cancelling, "STEP_END_LIMIT_S", 0.05)
-    cancelled, over = asyncio.Event(), asyncio.Event()
-    refused: list[BaseException] = []
+class Deaf:
+    """A step that goes on as if nobody had asked it to end; when it is over, it would change something."""
 
-    async def ignore(context: StepContext) -> None:
-        cancelled.set()
-        while not over.is_set():
+    def __init__(self) -> None:
+        self.begun, self.over = asyncio.Event(), asyncio.Event()
+        self.refused: list[OwnershipLost] = []
+
+    async def run(self, context: StepContext) -> None:
+        self.begun.set()
+        while not self.over.is_set():
             try:
-                await over.wait()
+                await self.over.wait()
             except asyncio.CancelledError:
                 continue
         try:
             await context.before_change()
         except OwnershipLost as lost:
-            refused.append(lost)
+            self.refused.append(lost)
         context.log("too late")
 
-    await stage.run(step_of("first", ignore), cancelled=cancelled)
+    async def end(self) -> None:
+        """Have it end, left behind as it is."""
+        left = list(cancelling._left_behind)
+        assert len(left) == 1
+        self.over.set()
+        await asyncio.wait(left)
+        assert not cancelling._left_behind
+
+
+@pytest.fixture
+async def deaf(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Deaf]:
+    monkeypatch.setattr(cancelling, "STEP_END_LIMIT_S", 0.05)
+    deaf = Deaf()
+    yield deaf
+    deaf.over.set()  # else the loop would wait for it
+
+
+async def test_a_step_that_ignores_its_cancellation_is_left_behind_and_may_change_nothing_more(
+    stage: Stage, deaf: Deaf
+) -> None:
+    await stage.run(step_of("first", deaf.run), cancelled=deaf.begun)
     assert (await stage.row()).status is Status.CANCELLED
-    left = list(cancelling._left_behind)
-    assert len(left) == 1
-    over.set()
-    await asyncio.wait(left)
-    assert len(refused) == 1
+    await deaf.end()
+    assert len(deaf.refused) == 1
     assert await stage.lines() == []
-    assert not cancelling._left_behind
+
+
+async def test_a_step_that_does_not_end_at_its_time_limit_is_left_behind_likewise(
+    stage: Stage, deaf: Deaf
+) -> None:
+    await stage.run(step_of("first", deaf.run, timeout_s=0.05), step_of("second", nothing))
+    row = await stage.row()
+    assert (row.status, row.error) == (Status.FAILED, "First failed: it did not end within 0.05 s")
+    assert await stage.types() == ["started", "step_started", "step_failed", "saving", "failed"]
+    await deaf.end()
+    assert len(deaf.refused) == 1
+    assert await stage.lines() == []
 
 
 async def test_a_retry_runs_what_failed_and_what_follows_with_the_outputs_of_the_rest(
