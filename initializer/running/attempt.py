@@ -157,10 +157,10 @@ class Attempt:
         current = self.execution.progress.current
         return current is not None and current.spec.name == step
 
-    async def verify_for_step(self) -> None:
-        """`verify`, for a step: one that was left behind when the run ended may change nothing more."""
-        if self._is_over:
-            raise OwnershipLost(f"attempt {self.attempt} of run {self.project.id} is over")
+    async def verify_for_step(self, step: str) -> None:
+        """`verify`, for a step: one that was left behind may change nothing more, also while the run ends."""
+        if self._is_over or not self._is_running(step):
+            raise OwnershipLost(f"step {step} of attempt {self.attempt} of run {self.project.id} is over")
         await self.verify()
 
     async def verify(self) -> None:

@@ -84,7 +84,7 @@ class RunContext:
         )
 
     async def before_change(self) -> None:
-        await self._attempt.verify_for_step()
+        await self._attempt.verify_for_step(self._step)
 
 
 def _made(folder: Path) -> Path:

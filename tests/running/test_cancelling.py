@@ -184,6 +184,22 @@ async def test_a_step_that_does_not_end_at_its_time_limit_is_left_behind_likewis
     assert await stage.lines() == []
 
 
+@pytest.mark.parametrize("is_cancelled", [True, False])
+async def test_a_step_that_was_left_behind_may_change_nothing_while_its_run_is_still_being_ended(
+    stage: Stage, deaf: Deaf, is_cancelled: bool
+) -> None:
+    class Slow(Projects):
+        async def finish(self, *args: Any, **values: Any) -> bool:
+            await deaf.end()
+            return await super().finish(*args, **values)
+
+    step = step_of("first", deaf.run, timeout_s=10 if is_cancelled else 0.05)
+    cancelled = deaf.begun if is_cancelled else None
+    await stage.run(step, cancelled=cancelled, projects=Slow(stage.projects._database))
+    assert (await stage.row()).status is (Status.CANCELLED if is_cancelled else Status.FAILED)
+    assert len(deaf.refused) == 1
+
+
 async def test_a_retry_runs_what_failed_and_what_follows_with_the_outputs_of_the_rest(
     stage: Stage,
 ) -> None:
