@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from initializer.errors import InitializerError
-from initializer.journal.journal import Journal
+from initializer.journal.journal import Journal, JournalUnavailable
 from initializer.model.events import Event
 from initializer.model.execution import Execution
 from initializer.model.parameters import Project
@@ -75,9 +75,11 @@ async def give_up(row: ProjectRow, error: Exception, *, journal: Journal, projec
 
 
 async def _readable(project: Project, journal: Journal) -> Sequence[Event]:
-    """The run's events, none where they cannot be read or folded."""
+    """The run's events, none where they cannot be read or folded. A journal that is away is waited for."""
     try:
-        events = await journal.read(project.id)
+        events = await until_answered(
+            lambda: journal.read(project.id), JournalUnavailable, log.bind(project=project.id)
+        )
         fold(project.parameters.pipeline, events)
     except Exception as error:
         log.warning("journal cannot be used", project=project.id, error=str(error))

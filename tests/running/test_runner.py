@@ -791,6 +791,37 @@ async def test_a_run_whose_journal_breaks_unexpectedly_ends_failed_at_the_step_i
     assert (await stage.progress()).status is Status.FAILED
 
 
+async def test_a_run_that_cannot_go_on_asks_a_journal_that_is_away_until_it_tells_what_was_done(
+    stage: Stage,
+) -> None:
+    class Journal(JournalInTheWay):
+        is_broken = False
+        faults = 3
+
+        async def before(self, events: Sequence[Event]) -> None:
+            if not self.is_broken and any(map(is_start_of_second, events)):
+                self.is_broken = True
+                raise RuntimeError("a bug")
+
+        async def read(self, run: str, *, after: EventId = "") -> list[Event]:
+            if self.is_broken and self.faults:
+                self.faults -= 1
+                raise JournalUnavailable("away")
+            return await super().read(run, after=after)
+
+    def is_start_of_second(event: Event) -> bool:
+        return isinstance(event, StepStarted) and event.step == "second"
+
+    first, _ = two_steps()
+    journal = Journal(stage.folder / "journals")
+    error = await given_up(stage, first, step_of("second", nothing_for_ever), journal=journal)
+    assert error == f"Second failed: an unexpected error (RuntimeError); see the server's log for {RUN}"
+    summary = (await stage.row()).summary
+    assert summary is not None
+    assert [it.name for it in summary.resources] == ["r"]
+    assert (await stage.types())[-3:] == ["step_failed", "saving", "failed"]
+
+
 async def test_a_run_whose_journal_never_comes_to_rest_ends_failed(stage: Stage) -> None:
     class Journal(FileJournal):
         async def append(
