@@ -78,9 +78,8 @@ async def open_on_servers(settings: Settings, forge: LocalForge) -> AsyncIterato
 
 async def hand_over(runner: Runner, engine: InlineEngine, leases: Leases, *, grace_s: float) -> None:
     """Hand over: what waits at once, what runs after its step or after the grace period."""
-    for run, attempt in engine.stop():
-        await leases.drop(run, attempt, is_handed_over=True)
-    runner.leave()
+    runner.leave()  # before Redis is asked, which may not answer
+    await leases.hand_over(engine.stop())
     try:
         async with asyncio.timeout(grace_s):
             await engine.until_idle()

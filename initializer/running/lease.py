@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
 from typing import Any
@@ -16,6 +16,7 @@ from initializer.model.events import EventId
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import Projects
 from initializer.redis_client import asking
+from initializer.running.absence import Sight
 from initializer.running.ownership import Decision, Ownership
 
 __all__ = ["LeaseState", "LeaseUnavailable", "Leases", "lease_of", "open_leases"]
@@ -140,11 +141,18 @@ class Leases:
         del self._held[run]
         await self._let_go([held], is_handed_over=is_handed_over)
 
+    async def hand_over(self, runs: Iterable[Sight]) -> None:
+        """Let the leases of these runs go at once, as `drop` does, for others to go on with them."""
+        held = [
+            it for run, attempt in runs if (it := self._held.get(run)) and it.ownership.attempt == attempt
+        ]
+        for one in held:
+            del self._held[one.run]
+        await self._let_go(held, is_handed_over=True)
+
     async def drop_all(self) -> None:
         """Hand over every run that is still held."""
-        held = list(self._held.values())
-        self._held.clear()
-        await self._let_go(held, is_handed_over=True)
+        await self.hand_over([(one.run, one.ownership.attempt) for one in self._held.values()])
 
     async def look(self, attempts: Mapping[str, int]) -> Mapping[str, LeaseState]:
         """What Redis says of these runs, by the attempts that their rows name. Raises `LeaseUnavailable`."""
@@ -235,13 +243,23 @@ class Leases:
         log.warning("run is owned by a newer attempt", project=one.run, attempt=one.ownership.attempt)
         one.ownership.fenced()
 
-    async def _let_go(self, held: Iterable[_Held], *, is_handed_over: bool) -> None:
-        """What cannot be released runs out by itself."""
+    async def _let_go(self, held: Sequence[_Held], *, is_handed_over: bool) -> None:
+        """What cannot be released runs out by itself. All go at once: a process that ends waits only once."""
+        if not held:
+            return
         with suppress(LeaseUnavailable):
-            async with asking(LeaseUnavailable, "leases cannot be released"):
+            async with (
+                asking(LeaseUnavailable, "leases cannot be released"),
+                self._client.pipeline(transaction=False) as pipeline,
+            ):
                 for one in held:
                     left = f"{one.ownership.attempt}:" if is_handed_over else ""
-                    await self._release(keys=[lease_of(one.run)], args=[one.value, left, 10 * self._lease_ms])
+                    await self._release(
+                        keys=[lease_of(one.run)],
+                        args=[one.value, left, 10 * self._lease_ms],
+                        client=pipeline,
+                    )
+                await pipeline.execute()
 
     @property
     def _lease_ms(self) -> int:

@@ -75,7 +75,14 @@ class Stage:
         """Perform the run to its end, then `afterwards`; adds the row for the first attempt."""
         if attempt == 1 and await self.projects.get(RUN) is None:
             await self.add(*steps)
-        runner = Runner(
+        runner = self.runner(*steps, attempt=attempt, **parts)
+        async with asyncio.timeout(DEADLINE_S), in_background(runner.keep_settling()):
+            await runner.run(await self._claimed(attempt), reason, parts.get("cancelled") or asyncio.Event())
+            await parts.get("afterwards", no_more)()
+
+    def runner(self, *steps: Step, attempt: int = 1, **parts: Any) -> Runner:
+        """What performs these steps."""
+        return Runner(
             journal=parts.get("journal", self.journal),
             projects=parts.get("projects", self.projects),
             steps={step.name: step for step in steps},
@@ -84,9 +91,6 @@ class Stage:
             keep_journal_for=timedelta(days=7),
             leases=parts.get("leases"),
         )
-        async with asyncio.timeout(DEADLINE_S), in_background(runner.keep_settling()):
-            await runner.run(await self._claimed(attempt), reason, parts.get("cancelled") or asyncio.Event())
-            await parts.get("afterwards", no_more)()
 
     async def until_event(self, index: int) -> None:
         """Wait until the journal has the event of that index."""

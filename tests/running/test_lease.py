@@ -280,6 +280,24 @@ async def test_a_process_that_leaves_hands_over_what_it_holds(client: "Redis", p
     assert await is_in(leases, LeaseState.HELD, attempt=2)
 
 
+async def test_runs_are_handed_over_together_those_that_are_held_as_these_attempts(
+    client: "Redis", projects: Projects
+) -> None:
+    leases = Leases(client, projects, owner="one", lease_s=LEASE_S)
+    for run in ("b2", "c3"):
+        await projects.add(project_of(run), idempotency_key=run)
+    for run in ("a1", "b2", "c3"):
+        leases.hold(run, 1)
+    await leases._renew_all()
+    await leases.hand_over([("a1", 1), ("b2", 1), ("c3", 2), ("d4", 1)])
+    assert await leases.look(dict.fromkeys(("a1", "b2", "c3", "d4"), 1)) == {
+        "a1": LeaseState.HANDED_OVER,
+        "b2": LeaseState.HANDED_OVER,
+        "c3": LeaseState.HELD,
+        "d4": LeaseState.ABSENT,
+    }
+
+
 async def test_what_an_attempt_left_says_nothing_of_the_one_that_has_claimed_the_run_since(
     client: "Redis", projects: Projects
 ) -> None:
