@@ -88,6 +88,13 @@ class _Held:
         self.value = f"{ownership.attempt}:{owner}"
         self.is_verified = False
         """Whether the row has named this attempt since the lease was set: else a renewal proves nothing."""
+        self.is_handed_over = False
+        """Whether others may go on with it, once it is held no longer."""
+
+    @property
+    def left(self) -> str:
+        """The value of the lease when it has been let go; none where it is gone."""
+        return f"{self.ownership.attempt}:" if self.is_handed_over else ""
 
 
 class Leases:
@@ -139,7 +146,8 @@ class Leases:
         if held is None or held.ownership.attempt != attempt:
             return
         del self._held[run]
-        await self._let_go([held], is_handed_over=is_handed_over)
+        held.is_handed_over = is_handed_over
+        await self._let_go([held])
 
     async def hand_over(self, runs: Iterable[Sight]) -> None:
         """Let the leases of these runs go at once, as `drop` does, for others to go on with them."""
@@ -148,7 +156,8 @@ class Leases:
         ]
         for one in held:
             del self._held[one.run]
-        await self._let_go(held, is_handed_over=True)
+            one.is_handed_over = True
+        await self._let_go(held)
 
     async def drop_all(self) -> None:
         """Hand over every run that is still held."""
@@ -206,7 +215,12 @@ class Leases:
                     group.create_task(self._verify(one))
 
     async def _take_anew(self, one: _Held) -> None:
-        """Set a lease that is not there. That proves nothing, nor do its renewals until the row has."""
+        """Set a lease that is not there. That proves nothing, nor do its renewals until the row has.
+
+        One that was let go meanwhile is not there either, and has to stay as it was left.
+        """
+        if self._held.get(one.run) is not one:
+            return
         one.is_verified = False
         async with asking(LeaseUnavailable, "a lease cannot be taken"):
             is_taken, tail = await self._take(
@@ -217,8 +231,8 @@ class Leases:
             self._tell_tail(one, tail)
         else:
             self._lose(one)
-        if self._held.get(one.run) is not one:  # it was over in the meantime
-            await self._let_go([one], is_handed_over=False)
+        if self._held.get(one.run) is not one:  # it was let go as it was taken
+            await self._let_go([one])
 
     async def _verify(self, one: _Held) -> None:
         """Ask the row whom it names: a newer attempt may have come and gone, and left no lease that tells."""
@@ -234,7 +248,7 @@ class Leases:
         one.is_verified = attempt == one.ownership.attempt
         if not one.is_verified:
             self._lose(one)
-            await self._let_go([one], is_handed_over=False)
+            await self._let_go([one])
 
     def _tell_tail(self, one: _Held, tail: bytes) -> None:
         self.on_tail(one.run, tail.decode() or None)
@@ -243,7 +257,7 @@ class Leases:
         log.warning("run is owned by a newer attempt", project=one.run, attempt=one.ownership.attempt)
         one.ownership.fenced()
 
-    async def _let_go(self, held: Sequence[_Held], *, is_handed_over: bool) -> None:
+    async def _let_go(self, held: Sequence[_Held]) -> None:
         """What cannot be released runs out by itself. All go at once: a process that ends waits only once."""
         if not held:
             return
@@ -253,10 +267,9 @@ class Leases:
                 self._client.pipeline(transaction=False) as pipeline,
             ):
                 for one in held:
-                    left = f"{one.ownership.attempt}:" if is_handed_over else ""
                     await self._release(
                         keys=[lease_of(one.run)],
-                        args=[one.value, left, 10 * self._lease_ms],
+                        args=[one.value, one.left, 10 * self._lease_ms],
                         client=pipeline,
                     )
                 await pipeline.execute()

@@ -334,6 +334,26 @@ async def test_a_run_that_ends_as_its_lease_is_set_leaves_no_lease(
     assert await is_in(leases, LeaseState.ABSENT)
 
 
+@pytest.mark.parametrize("script", ["_renew", "_take"])
+async def test_a_run_that_is_handed_over_while_its_lease_is_renewed_stays_handed_over(
+    client: "Redis", projects: Projects, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    leases = Leases(client, projects, owner="one", lease_s=60)
+    run_script = getattr(leases, script)
+
+    async def run_late(**values: Any) -> Any:
+        await leases.drop(RUN, 1, is_handed_over=True)
+        return await run_script(**values)
+
+    leases.hold(RUN, 1)
+    await leases._renew_all()
+    if script == "_take":
+        await client.flushall()  # so that it is taken anew, while what is handed over finds no lease
+    monkeypatch.setattr(leases, script, run_late)
+    await leases._renew_all()
+    assert await is_in(leases, LeaseState.HANDED_OVER)
+
+
 async def test_an_attempt_that_lost_its_run_sets_no_lease_anew(client: "Redis", projects: Projects) -> None:
     """Its step may last for long yet, and whoever owns the run now may die."""
     leases = Leases(client, projects, owner="one", lease_s=60)
