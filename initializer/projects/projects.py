@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import msgspec
 import sqlalchemy as sa
+import structlog
 
 from initializer.errors import InitializerError
 from initializer.model.events import Reason
@@ -18,13 +19,24 @@ from initializer.model.summary import Summary
 from initializer.projects.database import Database
 from initializer.projects.schema import projects
 
-__all__ = ["KeyUsed", "OpenRun", "Order", "ProjectPage", "ProjectRow", "Projects", "SlugTaken"]
+__all__ = [
+    "KeyUsed",
+    "OpenRun",
+    "Order",
+    "ProjectPage",
+    "ProjectRow",
+    "Projects",
+    "RowUnreadable",
+    "SlugTaken",
+]
 
 PAGE_SIZE = 20
 ROWS_AT_ONCE = 500
 """How many rows are asked for at once where there may be thousands: others get their turn between."""
 _OPEN = [Status.PENDING.value, Status.INITIALIZING.value]
 _ENDED_SHORT = [Status.FAILED.value, Status.CANCELLED.value]
+
+log = structlog.get_logger()
 
 
 class Order(StrEnum):
@@ -50,6 +62,14 @@ class KeyUsed(InitializerError):
     def __init__(self, slug: str) -> None:
         super().__init__(f"this request has made the project {slug} already")
         self.slug = slug
+
+
+class RowUnreadable(InitializerError):
+    """The row holds what this version does not know, as one that a newer version wrote may."""
+
+    def __init__(self, project_id: str, what: str) -> None:
+        super().__init__(f"the row of project {project_id} cannot be read: {what}")
+        self.project_id = project_id
 
 
 class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +121,10 @@ class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Projects:
-    """The projects table. Every method may raise `DatabaseUnavailable`."""
+    """The projects table. Every method may raise `DatabaseUnavailable`.
+
+    What gives one row may raise `RowUnreadable`, a claim when it has been made. Lists are without such rows.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -357,27 +380,39 @@ def _json_text(value: sa.ColumnElement[Any], key: str) -> sa.ColumnElement[str]:
 
 
 def _rows(rows: Iterable[Any]) -> list[ProjectRow]:
-    return [row for row in map(_row, rows) if row is not None]
+    """Those that can be read: one that cannot is no reason to show, or to go on with, none."""
+    read: list[ProjectRow] = []
+    for row in rows:
+        try:
+            read.append(_read(row))
+        except RowUnreadable as error:
+            log.warning("row not read", project=error.project_id, error=str(error))
+    return read
 
 
 def _row(row: Any) -> ProjectRow | None:
-    if row is None:
-        return None
+    return None if row is None else _read(row)
+
+
+def _read(row: Any) -> ProjectRow:
     summary = row.initialization_summary
-    return ProjectRow(
-        project=Project(
-            id=row.id,
-            slug=row.slug,
-            name=row.name,
-            owner=row.owner,
-            created_at=row.created_at,
-            parameters=msgspec.convert(row.parameters, RunParameters),
-        ),
-        status=Status(row.status),
-        attempt=row.attempt,
-        reason=Reason(row.reason),
-        cancel_requested_at=row.cancel_requested_at,
-        error=row.initialization_error,
-        completed_at=row.initialization_completed_at,
-        summary=msgspec.convert(summary, Summary) if summary else None,
-    )
+    try:
+        return ProjectRow(
+            project=Project(
+                id=row.id,
+                slug=row.slug,
+                name=row.name,
+                owner=row.owner,
+                created_at=row.created_at,
+                parameters=msgspec.convert(row.parameters, RunParameters),
+            ),
+            status=Status(row.status),
+            attempt=row.attempt,
+            reason=Reason(row.reason),
+            cancel_requested_at=row.cancel_requested_at,
+            error=row.initialization_error,
+            completed_at=row.initialization_completed_at,
+            summary=msgspec.convert(summary, Summary) if summary else None,
+        )
+    except ValueError as error:
+        raise RowUnreadable(row.id, str(error)) from error

@@ -11,7 +11,7 @@ from initializer.engines.engine import Engine
 from initializer.journal.journal import Journal
 from initializer.model.events import Reason
 from initializer.projects.database import DatabaseUnavailable
-from initializer.projects.projects import Projects
+from initializer.projects.projects import OpenRun, Projects, RowUnreadable
 from initializer.running.absence import Absences, Sight
 from initializer.running.lease import Leases, LeaseState, LeaseUnavailable
 
@@ -21,7 +21,10 @@ LOOK_S = 1.0
 """How often a process looks for runs without an owner."""
 
 TakeUp = Callable[[Sight], Awaitable[object]]
-"""What is done about a run that nobody owns, as long as that is so. Raises `DatabaseUnavailable`."""
+"""What is done about a run that nobody owns, as long as that is so.
+
+Raises `DatabaseUnavailable` and `RowUnreadable`.
+"""
 
 log = structlog.get_logger()
 
@@ -38,7 +41,7 @@ async def recover(projects: Projects, engine: Engine) -> int:
     """Claim every unfinished run and submit it, oldest first; gives how many.
 
     Only for a process that knows itself alone, as the lock on the data folder makes it: whatever is
-    unfinished then has no owner. Raises `DatabaseUnavailable`.
+    unfinished then has no owner. Rows that cannot be read are left as they are. Raises `DatabaseUnavailable`.
     """
     claimed = 0
     for row in await projects.unfinished():
@@ -82,6 +85,7 @@ class Recovery:
         self._take_up = take_up
         self._cancel = cancel or engine.cancel
         self._lost: frozenset[Sight] = frozenset()
+        self._unreadable: set[Sight] = set()
         self._absences = Absences(period_s=lease_s, max_gap_s=max(lease_s / 2, 2 * LOOK_S))
 
     async def keep(self) -> None:
@@ -113,14 +117,28 @@ class Recovery:
         left = [(run, attempts[run]) for run, state in leases.items() if state is LeaseState.HANDED_OVER]
         lost = [*left, *self._absences.saw(absent, now=time.monotonic())]
         self._lost = frozenset(lost)
+        self._unreadable.intersection_update(attempts.items())
         ending = [(run, it.attempt) for run, it in runs.items() if it.is_waiting and it.is_cancelled]
         for sight in dict.fromkeys([*ending, *lost]):
-            if self._take_up is None or runs[sight[0]].is_cancelled:
-                reason = Reason.HANDOVER if sight in left else Reason.TAKEOVER
-                is_begun = not runs[sight[0]].is_waiting
-                await take_over(self._projects, self._engine, sight, reason=reason if is_begun else None)
+            if sight not in self._unreadable:
+                await self._look_after(sight, runs[sight[0]], is_left=sight in left)
+
+    async def _look_after(self, sight: Sight, seen: OpenRun, *, is_left: bool) -> None:
+        """Have a run taken up, or leave it to a version that can read its row."""
+        run, _ = sight
+        try:
+            if self._take_up is None or seen.is_cancelled:
+                # Before the claim, of which each process would make one more, for nothing.
+                await self._projects.get(run)
+                reason = Reason.HANDOVER if is_left else Reason.TAKEOVER
+                await take_over(
+                    self._projects, self._engine, sight, reason=None if seen.is_waiting else reason
+                )
             else:
                 await self._take_up(sight)
+        except RowUnreadable as error:
+            self._unreadable.add(sight)
+            log.warning("run left alone", project=run, error=str(error))
 
 
 async def take_over(

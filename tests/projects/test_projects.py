@@ -1,12 +1,16 @@
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from initializer.model.events import Event, Reason, Started, StepCompleted, StepFailed
 from initializer.model.progress import Status, fold
 from initializer.model.summary import Summary, summarise
-from initializer.projects.projects import PAGE_SIZE, KeyUsed, Projects, SlugTaken
+from initializer.projects.database import Database
+from initializer.projects.projects import PAGE_SIZE, KeyUsed, Projects, RowUnreadable, SlugTaken
+from initializer.projects.schema import projects as table
 from model.runs import HOSTILE, PIPELINE, START, at, numbered, project_of
 
 pytestmark = pytest.mark.anyio
@@ -134,6 +138,23 @@ async def test_unfinished_runs_are_listed_oldest_first(projects: Projects) -> No
         await projects.add(project_of(run, created_at=at(n)), idempotency_key=run)
     await finish(projects, "a", 1)
     assert [row.project.id for row in await projects.unfinished()] == ["c", "b"]
+
+
+@pytest.mark.parametrize("newer", [{"parameters": {"gitops": "newer"}}, {"reason": "newer"}])
+async def test_a_row_of_a_newer_version_is_no_reason_to_list_none(
+    projects: Projects, database: Database, newer: dict[str, Any]
+) -> None:
+    for run in ("a", "b", "c"):
+        await add(projects, run)
+    await database.execute(table.update().where(table.c.id == "b").values(**newer))
+    with pytest.raises(RowUnreadable, match="b"):
+        await projects.get("b")
+    with capture_logs() as said:
+        assert {row.project.id for row in (await projects.find()).rows} == {"a", "c"}
+    assert [(it["event"], it["project"]) for it in said] == [("row not read", "b")]
+    assert {row.project.id for row in await projects.get_all(["a", "b"])} == {"a"}
+    assert {row.project.id for row in await projects.unfinished()} == {"a", "c"}
+    assert set(await projects.open_runs()) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 8, 100])
