@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import structlog
@@ -21,6 +21,7 @@ _POSITIONS = "positions"
 log = structlog.get_logger()
 
 OnSubmit = Callable[[str, int], object]
+PassOn = Callable[[str, int], Awaitable[object]]
 
 
 class _Held:
@@ -45,14 +46,16 @@ class _Held:
 class InlineEngine:
     """Runs wait here in order. A process that ends leaves them to recovery: their rows are unfinished.
 
-    `on_submit` hears of each run, and of its attempt, as soon as it waits here. A run that is cancelled
-    while it waits does not wait to be ended: it goes to a place that takes no others.
+    `on_submit` hears of each run, and of its attempt, as soon as it waits here. One that comes when no more
+    are begun goes to `pass_on` instead. A run that is cancelled while it waits does not wait to be ended:
+    it goes to a place that takes no others.
     """
 
     owns_runs = True
 
-    def __init__(self, on_submit: OnSubmit | None = None) -> None:
+    def __init__(self, on_submit: OnSubmit | None = None, pass_on: PassOn | None = None) -> None:
         self._on_submit = on_submit
+        self._pass_on = pass_on
         self._waiting: deque[_Held] = deque()
         self._ending: deque[_Held] = deque()
         self._performing: set[_Held] = set()
@@ -68,6 +71,9 @@ class InlineEngine:
             raise QueueFull(f"{MAX_WAITING_RUNS} projects are waiting already; try again in a few minutes")
 
     async def submit(self, row: ProjectRow, *, reason: Reason) -> None:
+        if self._is_stopped and self._pass_on is not None:
+            await self._pass_on(row.project.id, row.attempt)
+            return
         if self._on_submit is not None:
             self._on_submit(row.project.id, row.attempt)
         self._waiting.append(_Held(row, reason))
@@ -136,10 +142,14 @@ class InlineEngine:
 
 @asynccontextmanager
 async def open_inline_engine(
-    perform: Perform, *, max_concurrent_runs: int, on_submit: OnSubmit | None = None
+    perform: Perform,
+    *,
+    max_concurrent_runs: int,
+    on_submit: OnSubmit | None = None,
+    pass_on: PassOn | None = None,
 ) -> AsyncIterator[InlineEngine]:
     """An engine at work; on exit its runs are cut off where they stand, and the next process goes on."""
-    engine = InlineEngine(on_submit)
+    engine = InlineEngine(on_submit, pass_on)
     async with asyncio.TaskGroup() as group:
         workers = [group.create_task(engine.work(perform)) for _ in range(max_concurrent_runs)]
         workers.append(group.create_task(engine.work(perform, is_for_cancelled=True)))

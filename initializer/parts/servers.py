@@ -50,7 +50,10 @@ async def open_on_servers(settings: Settings, forge: LocalForge) -> AsyncIterato
                 settings, forge, journal=journal, projects=projects, work_folder=work_folder, leases=leases
             )
             async with open_inline_engine(
-                runner.run, max_concurrent_runs=settings.max_concurrent_runs, on_submit=leases.hold
+                runner.run,
+                max_concurrent_runs=settings.max_concurrent_runs,
+                on_submit=leases.hold,
+                pass_on=leases.pass_on,
             ) as engine:
                 recovery = Recovery(projects, engine, leases, lease_s=settings.lease_s)
                 is_leaving = asyncio.Event()

@@ -94,7 +94,7 @@ class _Held:
     @property
     def left(self) -> str:
         """The value of the lease when it has been let go; none where it is gone."""
-        return f"{self.ownership.attempt}:" if self.is_handed_over else ""
+        return _left_by(self.ownership.attempt) if self.is_handed_over else ""
 
 
 class Leases:
@@ -158,6 +158,15 @@ class Leases:
             del self._held[one.run]
             one.is_handed_over = True
         await self._let_go(held)
+
+    async def pass_on(self, run: str, attempt: int) -> None:
+        """Leave word that others may go on with a run at once which this process owns, and has not held."""
+        with suppress(LeaseUnavailable):
+            async with asking(LeaseUnavailable, "a run cannot be handed over"):
+                await self._take(
+                    keys=[lease_of(run), stream_of(run)],
+                    args=[_left_by(attempt), 10 * self._lease_ms, attempt],
+                )
 
     async def drop_all(self) -> None:
         """Hand over every run that is still held."""
@@ -277,6 +286,11 @@ class Leases:
     @property
     def _lease_ms(self) -> int:
         return round(self._lease_s * 1000)
+
+
+def _left_by(attempt: int) -> str:
+    """The value of a lease that says that this attempt has handed its run over."""
+    return f"{attempt}:"
 
 
 def _nothing(_run: str, _tail: EventId | None) -> None:

@@ -11,10 +11,10 @@ from initializer.model.progress import Status
 from initializer.parts.servers import hand_over
 from initializer.projects.projects import ProjectRow
 from initializer.redis_client import open_redis
-from initializer.running.lease import open_leases
+from initializer.running.lease import LeaseState, open_leases
 from initializer.steps.step import StepContext
 from model.runs import project_of
-from running.stage import DEADLINE_S, Stage, nothing, step_of
+from running.stage import DEADLINE_S, RUN, Stage, nothing, step_of
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +51,27 @@ async def test_a_redis_that_does_not_answer_is_waited_for_once_and_keeps_no_run_
             async with asyncio.timeout(WAITING * ANSWER_LIMIT_S / 2):
                 await leaving
     assert await stage.types() == ["started", "step_started", "step_completed"]
+
+
+async def test_a_run_that_comes_once_its_process_has_begun_to_leave_is_handed_over_at_once(
+    stage: Stage, redis_url: str
+) -> None:
+    """As one whose form was let in before, and whose row was written since."""
+    step = step_of("first", nothing)
+    async with (
+        open_redis(redis_url) as client,
+        open_leases(client, stage.projects, owner="one", lease_s=60) as leases,
+    ):
+        runner = stage.runner(step, leases=leases)
+        async with open_inline_engine(
+            runner.run, max_concurrent_runs=1, on_submit=leases.hold, pass_on=leases.pass_on
+        ) as engine:
+            await hand_over(runner, engine, leases, grace_s=DEADLINE_S)
+            await stage.add(step)
+            await engine.submit(await stage.row(), reason=Reason.CREATED)
+            assert engine.position(RUN) is None
+            assert await leases.look({RUN: 1}) == {RUN: LeaseState.HANDED_OVER}
+    assert await stage.types() == []
 
 
 def row_of(run: str) -> ProjectRow:

@@ -336,7 +336,9 @@ class Process:
     async def _performing_itself(
         self, runner: Runner, _journal: RedisJournal, leases: Leases
     ) -> AsyncIterator[Engine]:
-        async with open_inline_engine(runner.run, max_concurrent_runs=2, on_submit=leases.hold) as engine:
+        async with open_inline_engine(
+            runner.run, max_concurrent_runs=2, on_submit=leases.hold, pass_on=leases.pass_on
+        ) as engine:
             try:
                 recovery = Recovery(self.projects, engine, leases, lease_s=LEASE_S)
                 async with in_background(recovery.keep(), runner.keep_settling()):
