@@ -1,7 +1,7 @@
 """The one place that turns progress and summaries into HTML: for pages, fragments and frames alike."""
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -182,14 +182,19 @@ class Rendering:
         titles = self._step_titles(project)
         return self.render(template, project=project, query=query, found=found, titles=titles)
 
-    def rows(self, rows: Iterable[ProjectRow], views: Mapping[str, RunView]) -> str:
-        """The rows of a list anew, and whether to ask again: as long as a run of theirs goes on."""
+    def rows(self, rows: Sequence[ProjectRow], views: Mapping[str, RunView]) -> str:
+        """The rows of a list anew, and whether to ask again: as long as a run of theirs goes on.
+
+        The rows say so: a run whose journal does not answer has no view, and goes on all the same.
+        """
         parts = []
         for row in rows:
             html = self.render("fragments/project_row.html", row=row, views=views)
             parts.append(swaps.morph(f"#project-{row.project.id}", html))
-        asking = self.render("fragments/rows_poll.html", views=views)
-        return "".join(parts) + (swaps.replace("#rows-poll", asking) if views else swaps.delete("#rows-poll"))
+        unfinished = [row for row in rows if not row.status.is_final]
+        asking = self.render("fragments/rows_poll.html", unfinished=unfinished)
+        poll = swaps.replace("#rows-poll", asking) if unfinished else swaps.delete("#rows-poll")
+        return "".join(parts) + poll
 
     def polling(self, html: str, *, url: str, interval_s: int) -> str:
         """A fragment of this app, within an element that asks for it again."""

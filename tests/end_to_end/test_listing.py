@@ -78,6 +78,28 @@ def test_rows_follow_their_runs_and_the_asking_stops(
     assert not was_reloaded(page)
 
 
+def test_a_list_follows_its_runs_again_after_their_journals_did_not_answer(
+    start_server: StartServer, visitors: Visitors, gate: Gate
+) -> None:
+    gate.hold("setup_gitops")
+    server = start_server(path=gate.path)
+    server.allow("run not shown in the list")
+    project = server.create("Missed")
+    server.wait_for_event(project, type="progress", step="setup_gitops")
+    before = visitors.open(server.url)
+    percent = f"#project-{project} .badge-percent"
+    expect(before.locator(percent)).to_have_count(1)
+    with server.unreadable(project):
+        expect(before.locator(percent)).to_have_count(0)
+        during = visitors.open(server.url)
+        expect(during.locator(percent)).to_have_count(0)
+    for page in (before, during):
+        expect(page.locator(percent)).to_have_count(1)
+    gate.release("setup_gitops")
+    for page in (before, during):
+        expect(page.locator(f"#project-{project} .badge")).to_have_attribute("data-state", "active")
+
+
 def test_addresses_that_ask_for_nothing_there_is_are_refused(server: ServerProcess) -> None:
     for query in ("template=none", "sort=size", "status=odd", "page=0", "page=x"):
         assert server.client.get(f"/?{query}").status_code == 400, query

@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -229,6 +229,23 @@ class ServerProcess:
         """Wait until the process has done with the journal: the last event is there before it is synced."""
         expiry = self.data / "journals" / f"{project}.expires"
         wait_for(expiry.exists, f"the retirement of the journal of {project}")
+
+    @contextlib.contextmanager
+    def unreadable(self, *projects: str) -> Iterator[None]:
+        """While this lasts, their journals do not answer: a folder stands where each file was.
+
+        Nothing may be appended to them meanwhile.
+        """
+        files = [self.data / "journals" / f"{project}.jsonl" for project in projects]
+        for file in files:
+            file.rename(file.with_suffix(".aside"))
+            file.mkdir()
+        try:
+            yield
+        finally:
+            for file in files:
+                file.rmdir()
+                file.with_suffix(".aside").rename(file)
 
     def _is_ready(self) -> bool:
         try:
