@@ -65,27 +65,37 @@ class Hub:
 
     @asynccontextmanager
     async def join(
-        self, row: ProjectRow, *, after: EventId, language: Language = Language.ENGLISH
+        self, row: ProjectRow, *, after: EventId, besides: str = "", language: Language = Language.ENGLISH
     ) -> AsyncIterator[AsyncGenerator[str, None]]:
         """Watch a run from behind event `after`: its frames as they can be sent, the last one last.
 
+        `besides` is what the page shows that no event has told (`RunView.besides`).
+
         Whoever iterates closes it. It raises `WatchBroken` where the room's reader broke off.
         """
-        opened, viewer = await self._enter(row, after=after, language=language)
+        opened, viewer = await self._enter(row, after=after, besides=besides, language=language)
         try:
             yield opened.frames(viewer)
         finally:
             self._leave(opened, viewer)
 
     async def deliver(
-        self, row: ProjectRow, outlet: Outlet, *, after: EventId, language: Language = Language.ENGLISH
+        self,
+        row: ProjectRow,
+        outlet: Outlet,
+        *,
+        after: EventId,
+        besides: str = "",
+        language: Language = Language.ENGLISH,
     ) -> None:
         """Have what comes behind event `after`, and between it a heartbeat, written to an outlet to its end.
 
         It is closed with 1000 after the last frame, and with 1013 where the reader of the room broke off
         or where it takes nothing for long.
         """
-        opened, viewer = await self._enter(row, after=after, language=language, outlet=outlet)
+        opened, viewer = await self._enter(
+            row, after=after, besides=besides, language=language, outlet=outlet
+        )
         self._delivering[outlet] = viewer
         outlet.keep(
             on_drained=partial(opened.catch_up, viewer, outlet),
@@ -94,7 +104,13 @@ class Hub:
         opened.catch_up(viewer, outlet)
 
     async def _enter(
-        self, row: ProjectRow, *, after: EventId, language: Language, outlet: Outlet | None = None
+        self,
+        row: ProjectRow,
+        *,
+        after: EventId,
+        besides: str,
+        language: Language,
+        outlet: Outlet | None = None,
     ) -> tuple[OpenRoom, Viewer]:
         """Take a place in the run's room, once it has been read for the first time."""
         run = row.project.id
@@ -105,7 +121,7 @@ class Hub:
         opened.places += 1
         self._viewers += 1
         try:
-            viewer = await opened.enter(after=after, language=language, outlet=outlet)
+            viewer = await opened.enter(after=after, besides=besides, language=language, outlet=outlet)
         except BaseException:
             self._give_up_place(opened)
             raise
@@ -167,14 +183,11 @@ class Hub:
 
     async def watch_journal(self) -> None:
         """Tell all viewers when the journal does not answer, and when it does again, for ever."""
-        was_away = False
         while True:
             await asyncio.sleep(JOURNAL_CHECK_S)
             is_away = self._sources.journal.is_away
-            if is_away or was_away:
-                async for opened in self._each_room():
-                    opened.interrupt(is_away)
-            was_away = is_away
+            async for opened in self._each_room():
+                opened.interrupt(is_away)
 
     async def beat(self) -> None:
         """Say to all outlets that the server lives, in an even beat, for ever."""

@@ -21,7 +21,7 @@ from web.security import is_own_origin, viewer_of
 from web.shared_frames import encode_text, outlet_of
 from web.state import services
 
-__all__ = ["LiveSocket", "shown_event"]
+__all__ = ["LiveSocket", "shown_besides", "shown_event"]
 
 NORMAL, FORBIDDEN, NOT_FOUND, TRY_AGAIN = 1000, 4403, 4404, 1013
 
@@ -31,7 +31,10 @@ log = structlog.get_logger()
 
 
 class LiveSocket:
-    """`WS /projects/{id}/live?after=`. It refuses by closing codes; a refused handshake tells nothing."""
+    """`WS /projects/{id}/live?after=&besides=`.
+
+    It refuses by closing codes; a refused handshake tells nothing.
+    """
 
     def __init__(self, rendering: Rendering) -> None:
         self._rendering = rendering
@@ -61,16 +64,17 @@ class LiveSocket:
         if row.status.is_final:
             await websocket.send_text(self._rendering.speaking(language_of(websocket)).last_frame(row))
             return NORMAL
-        hub, after, language = services(websocket).hub, shown_event(websocket), language_of(websocket)
+        hub, language = services(websocket).hub, language_of(websocket)
+        after, besides = shown_event(websocket), shown_besides(websocket)
         if hub.is_full:
             return TRY_AGAIN
         outlet = outlet_of(websocket)
         if outlet is not None:
             outlet.write(encode_text(HEARTBEAT))  # so that the page knows at once that it is through
-            await hub.deliver(row, outlet, after=after, language=language)
+            await hub.deliver(row, outlet, after=after, besides=besides, language=language)
             return None
         try:
-            async with hub.join(row, after=after, language=language) as frames:
+            async with hub.join(row, after=after, besides=besides, language=language) as frames:
                 await _send_until_gone(websocket, frames)
         except WatchBroken:
             return TRY_AGAIN
@@ -121,3 +125,8 @@ def shown_event(connection: HTTPConnection) -> EventId:
     """The event up to which the page shows the run (`after`); anything that cannot be one counts as none."""
     text = connection.query_params.get("after", "")
     return text if _EVENT_ID.fullmatch(text) else ""
+
+
+def shown_besides(connection: HTTPConnection) -> str:
+    """What the page shows that no event has told (`besides`); what cannot be is unlike all that there is."""
+    return connection.query_params.get("besides", "")

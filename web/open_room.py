@@ -80,11 +80,16 @@ class OpenRoom:
     # Its viewers
 
     async def enter(
-        self, *, after: EventId, language: Language = Language.ENGLISH, outlet: Outlet | None = None
+        self,
+        *,
+        after: EventId,
+        besides: str = "",
+        language: Language = Language.ENGLISH,
+        outlet: Outlet | None = None,
     ) -> Viewer:
         """A viewer, once the room has been read. One that is ahead is shown what there is after a while."""
         await asyncio.shield(self._first_reading)
-        viewer = self.room.attach(after=after, language=language, outlet=outlet)
+        viewer = self.room.attach(after=after, besides=besides, language=language, outlet=outlet)
         if self.room.is_ahead(viewer):
             loop = asyncio.get_running_loop()
             viewer.waiting = loop.call_later(AHEAD_LIMIT_S, self._wait_no_longer, viewer)
@@ -121,7 +126,7 @@ class OpenRoom:
     def _wait_no_longer(self, viewer: Viewer) -> None:
         if not self.room.is_ahead(viewer):
             return
-        viewer.ahead = ""
+        viewer.ahead = None
         if viewer.outlet is None:
             viewer.woken.set()
         else:
@@ -176,6 +181,7 @@ class OpenRoom:
             self._receive(events[start : start + size])
         if not self.is_read:
             self.room.expect(self._row, self._sources.engine.position(self.run))
+            self.room.interrupt(self._sources.journal.is_away)  # as the page that came in has it
         self.show()
         self._let_in()
 
@@ -208,8 +214,8 @@ class OpenRoom:
 
     def interrupt(self, is_interrupted: bool) -> None:
         """Show that the journal does not answer, or answers again."""
-        self.room.interrupt(is_interrupted)
-        self._show_alone()
+        if self.room.interrupt(is_interrupted):
+            self._show_alone()
 
     def _show_alone(self) -> None:
         try:

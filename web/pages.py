@@ -26,7 +26,7 @@ from web.actions import offered
 from web.forms import form_of, form_values, read_form, slug_values
 from web.languages import VARY, language_of
 from web.listing import Listing, asked_rows
-from web.live_socket import shown_event
+from web.live_socket import shown_besides, shown_event
 from web.preview import preview_of
 from web.rendering import Rendering
 from web.room import RunView
@@ -161,11 +161,11 @@ class Pages:
 
     async def frame(self, request: Request) -> Response:
         """The next frame behind event `after`, for a page without a socket; 204 where there is none."""
-        row, after = await row_asked(request), shown_event(request)
+        row, after, besides = await row_asked(request), shown_event(request), shown_besides(request)
         if row.status.is_final:
             return _html(self._spoken(request).last_frame(row))
         view = await view_of(request, row)
-        if after and after == view.progress.tail:
+        if after and (after, besides) == (view.progress.tail, view.besides):
             return Response(status_code=HTTPStatus.NO_CONTENT)
         seen = after if view.progress.holds(after) else ""
         return _html(self._spoken(request).frame(row.project, view, after=seen))

@@ -230,6 +230,7 @@ class Rendering:
             "now": now,
             "now_line": self.words.now_line(view),
             "said": self.words.said(progress),
+            "besides": view.besides,
             "total_weight": sum(step.spec.weight for step in progress.steps) or 1,
             "elapsed_ms": elapsed_of(progress, now),
         }

@@ -39,9 +39,21 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             progress = awaiting(progress, row.reason)
         return cls(progress=progress, position=position if progress.is_waiting else None)
 
+    @property
+    def besides(self) -> str:
+        """What it shows that no event has told, in words; mostly empty.
 
-Shown = tuple[EventId, bool, int | None, bool]
-"""What one page shows of a view: up to which event, and the rest of it."""
+        A page says it when it comes back. Else a line that is not true any more would stay on it until the
+        next event, which may be minutes away.
+        """
+        waiting = f"waiting-{self.position}" if self.progress.is_waiting else ""
+        if not self.is_interrupted:
+            return waiting
+        return f"interrupted-{waiting}" if waiting else "interrupted"
+
+
+Shown = tuple[EventId, str]
+"""What one page shows of a view: up to which event, and what besides (`RunView.besides`)."""
 RenderFrame = Callable[[RunView, EventId, Language], str]
 """What changed in a view since an event, as HTML in a language; since none, the whole panel."""
 
@@ -69,12 +81,17 @@ class Outlet(Protocol):
 class Viewer:
     """One open page. `seen` is what it shows, None as long as that is unknown.
 
-    `ahead` is an event that it shows already and the room has yet to learn of, or empty. One without an
-    outlet asks for its frames. Of one that keeps level, the room knows what it has seen.
+    `ahead` is what it shows where the room has yet to learn of its last event. One without an outlet asks
+    for its frames. Of one that keeps level, the room knows what it has seen.
     """
 
     def __init__(
-        self, seen: Shown | None, language: Language, outlet: Outlet | None = None, *, ahead: EventId = ""
+        self,
+        seen: Shown | None,
+        language: Language,
+        outlet: Outlet | None = None,
+        *,
+        ahead: Shown | None = None,
     ) -> None:
         self.seen = seen
         self.ahead = ahead
@@ -128,12 +145,24 @@ class Room:
         return self._viewers
 
     def attach(
-        self, *, after: EventId, language: Language = Language.ENGLISH, outlet: Outlet | None = None
+        self,
+        *,
+        after: EventId,
+        besides: str = "",
+        language: Language = Language.ENGLISH,
+        outlet: Outlet | None = None,
     ) -> Viewer:
-        """A new viewer that shows the events up to `after`; where those were others, it gets all."""
-        progress = self.shown.progress
-        seen = (after, False, None, False) if progress.holds(after) else None
-        viewer = Viewer(seen, language, outlet, ahead=after if progress.lacks(after) else "")
+        """A new viewer that shows the events up to `after`; where those were others, it gets all.
+
+        `besides` is what it shows that no event has told (`RunView.besides`).
+        """
+        progress, shown = self.shown.progress, (after, besides)
+        viewer = Viewer(
+            shown if progress.holds(after) else None,
+            language,
+            outlet,
+            ahead=shown if progress.lacks(after) else None,
+        )
         self._viewers[viewer] = None
         if outlet is None:
             self._asking[viewer] = None
@@ -144,13 +173,11 @@ class Room:
 
         Nobody adds again what the journal has lost of a try, where the row waits for the next one.
         """
-        if not viewer.ahead or viewer not in self._viewers:
+        if viewer.ahead is None or viewer not in self._viewers:
             return False
-        row = self._row
-        is_given_up = (
-            row is not None and row.status is Status.PENDING and attempt_of(viewer.ahead) < row.attempt
-        )
-        return not is_given_up and self.shown.progress.lacks(viewer.ahead)
+        event, row = viewer.ahead[0], self._row
+        is_given_up = row is not None and row.status is Status.PENDING and attempt_of(event) < row.attempt
+        return not is_given_up and self.shown.progress.lacks(event)
 
     def detach(self, viewer: Viewer) -> None:
         """The viewer has left."""
@@ -181,10 +208,12 @@ class Room:
         """Whether the row says that the run waits, for another try, and the viewers are shown otherwise."""
         return status is Status.PENDING and not self._latest.progress.is_waiting
 
-    def interrupt(self, is_interrupted: bool) -> None:
-        """The journal does not answer, or answers again."""
-        if is_interrupted is not self._latest.is_interrupted:
-            self._latest = msgspec.structs.replace(self._latest, is_interrupted=is_interrupted)
+    def interrupt(self, is_interrupted: bool) -> bool:
+        """The journal does not answer, or answers again; gives whether that is to be shown."""
+        if is_interrupted is self._latest.is_interrupted:
+            return False
+        self._latest = msgspec.structs.replace(self._latest, is_interrupted=is_interrupted)
+        return True
 
     def tick(self) -> None:
         """Show what has come since the last tick."""
@@ -204,10 +233,10 @@ class Room:
             return self.last_frames[viewer.language]
         if self.is_ahead(viewer):
             return None
-        if viewer.ahead:
-            if self.shown.progress.holds(viewer.ahead):
-                viewer.seen = (viewer.ahead, False, None, False)
-            viewer.ahead = ""
+        if viewer.ahead is not None:
+            if self.shown.progress.holds(viewer.ahead[0]):
+                viewer.seen = viewer.ahead
+            viewer.ahead = None
         if viewer.seen == self._position:
             return None
         after = viewer.seen[0] if viewer.seen else ""
@@ -258,8 +287,7 @@ class Room:
 
     @property
     def _position(self) -> Shown:
-        progress = self.shown.progress
-        return progress.tail, progress.is_waiting, self.shown.position, self.shown.is_interrupted
+        return self.shown.progress.tail, self.shown.besides
 
     def _frame(self, after: EventId, language: Language) -> str:
         key = (after, language)

@@ -34,7 +34,8 @@ async def view_of(request: Request, row: ProjectRow) -> RunView:
         return watched
     events = await parts.journal.read(row.project.id)
     progress = await asyncio.to_thread(fold, row.project.parameters.pipeline, events)
-    return RunView.of(progress, row, parts.engine.position(row.project.id))
+    view = RunView.of(progress, row, parts.engine.position(row.project.id))
+    return msgspec.structs.replace(view, is_interrupted=parts.journal.is_away)
 
 
 async def view_or_interrupted(request: Request, row: ProjectRow) -> RunView:

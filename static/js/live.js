@@ -16,11 +16,13 @@
   let polled = 0, round = 0, pollTimer = null, backTimer = null;
 
   const connector = () => document.getElementById("live");
-  const shown = () => document.getElementById("run-header")?.dataset.event ?? "";
   const isOpen = () => connection?.socket?.readyState === WebSocket.OPEN;
   const asking = (address) => {
     const url = new URL(address, location.href);
-    url.searchParams.set("after", shown());
+    const { event = "", besides } = document.getElementById("run-header")?.dataset ?? {}; // what the page shows
+    url.searchParams.set("after", event);
+    if (besides) url.searchParams.set("besides", besides);
+    else url.searchParams.delete("besides");
     return url.href;
   };
   const restart = () => { if (connector()) htmx.process(connector(), true); };
@@ -76,17 +78,18 @@
     round += 1; // an answer that is under way comes too late
   };
   const poll = async () => {
-    const element = connector(), after = shown(), mine = round;
+    const element = connector(), mine = round;
     if (!element || !lostAt) {
       pollTimer = null;
       return;
     }
+    const url = asking(element.getAttribute("hx-ws:connect"));
     try {
-      const response = await fetch(asking(element.getAttribute("hx-ws:connect")));
+      const response = await fetch(url);
       const text = await response.text();
       if (mine !== round) return;
       if (!response.ok) polled = 0;
-      else if (!isOpen() && after === shown() && element.isConnected) {
+      else if (!isOpen() && url === asking(url) && element.isConnected) {
         if (text) {
           await htmx.swap({ sourceElement: element, target: element, swap: "none swapEmpty:false", text, transition: false });
           htmx.trigger(element.isConnected ? element : document.body, "htmx:ws:after:message:incoming", { connection });
@@ -121,7 +124,7 @@
   document.addEventListener("htmx:ws:after:connection", () => {
     // hx-ws takes an opening for success; one that opens and closes without a word waits longer each time.
     connection.config.reconnectDelay = Math.min(RETRY_MS * 2 ** attempts, SILENCE_MS);
-    if (new URL(connection.url).searchParams.get("after") !== shown()) restart(); // the page got on meanwhile
+    if (connection.url !== asking(connection.url)) restart(); // the page got on meanwhile
   });
   document.addEventListener("htmx:ws:before:message:incoming", () => {
     heardAt = Date.now();

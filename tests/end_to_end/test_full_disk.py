@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, expect
+from test_connection import SocketBlocker, banner
+from test_watching import check_log as check_lines
+from test_watching import wait_until_it_stands_still
 
 from harness.browser import Visitors, mark, press, state_at_the_end, until_live, was_reloaded
 from harness.disk import SmallDisk
 from harness.gate import Gate
+from harness.proxy import Relay
 from harness.server import ServerProcess, StartServer, free_port, initializer
 from harness.waiting import wait_for
 from harness.whole import STEPS, check_told
@@ -188,6 +192,75 @@ def test_a_journal_without_room_interrupts_its_pages_and_the_run_goes_on(
         assert server.client.get("/readyz").status_code == 200
         check_log(server)
         check_whole(server, project)
+        server.stop()
+
+
+def now_of(page: Page) -> Locator:
+    return page.locator("#run-header .now")
+
+
+def interrupt_all(server: ServerProcess, disk: SmallDisk, gate: Gate) -> None:
+    """Fill the disk under the journals, so that another run's cannot be written: pages of all are told."""
+    gate.hold("create_repo")
+    writing = server.create("Writing", template="python-service")
+    server.wait_for_event(writing, type="step_started", step="create_repo")
+    disk.fill()
+    gate.release("create_repo")
+    wait_for(lambda: server.client.get("/readyz").json()["journal"] == "away", "the journal is away")
+
+
+def make_whole_again(server: ServerProcess, disk: SmallDisk) -> None:
+    disk.make_room()
+    wait_for(lambda: server.client.get("/readyz").status_code == 200, "the journal is there again")
+    check_log(server)
+
+
+def test_a_page_that_was_away_as_the_journal_came_back_says_no_more_that_it_is_interrupted(
+    tmp_path: Path, start_server: StartServer, gate: Gate, visitors: Visitors
+) -> None:
+    visitors.allow_lost_connections()
+    with SmallDisk(tmp_path / "data" / "journals") as disk:
+        gate.hold("setup_gitops")
+        server = start_server(path=gate.path)
+        project = server.create("Quiet", template="static-site")
+        with Relay(server.port) as relay:
+            page = visitors.open(f"{relay.url}/projects/{project}")
+            index = wait_until_it_stands_still(server, page, project)
+            mark(page)
+            interrupt_all(server, disk, gate)
+            expect(now_of(page)).to_contain_text("Live data is interrupted")
+            relay.go_down()
+            banner(page, "Reconnecting")
+            make_whole_again(server, disk)
+            relay.come_back()
+            expect(now_of(page)).not_to_contain_text("interrupted")
+            assert wait_until_it_stands_still(server, page, project) == index  # no event has brought that
+            assert check_lines(server, page, project) > 20
+            gate.release("setup_gitops")
+            assert state_at_the_end(page) == "active"
+            assert not was_reloaded(page)
+        server.stop()
+
+
+def test_a_page_that_only_asks_is_told_of_an_interruption_and_of_its_end(
+    tmp_path: Path, start_server: StartServer, gate: Gate, visitors: Visitors
+) -> None:
+    visitors.allow_lost_connections()
+    visitors.allow("Error during WebSocket handshake")
+    with SmallDisk(tmp_path / "data" / "journals") as disk:
+        gate.hold("setup_gitops")
+        server = start_server(path=gate.path)
+        project = server.create("Quiet", template="static-site")
+        with SocketBlocker(server.port) as blocker:
+            page = visitors.open(f"{blocker.url}/projects/{project}")
+            banner(page, "This page asks every 2 seconds instead.")
+            index = wait_until_it_stands_still(server, page, project)
+            interrupt_all(server, disk, gate)
+            expect(now_of(page)).to_contain_text("Live data is interrupted")
+            make_whole_again(server, disk)
+            expect(now_of(page)).not_to_contain_text("interrupted")
+            assert wait_until_it_stands_still(server, page, project) == index
+            assert check_lines(server, page, project) > 20
         server.stop()
 
 

@@ -411,6 +411,9 @@ class Calm:
             is_level = not then.tail or browser.shown.holds(then.tail)
             assert not is_owned or is_level, "a page stays behind"
             assert not is_waiting or browser.shown.is_waiting, "a page does not show that the run waits"
+            is_ahead = index_of(browser.shown.tail) > index_of(redis.tail)  # and waits, as it was
+            is_told_so = "interrupted" in browser.besides
+            assert is_ahead or not is_told_so, "a page says that it is interrupted, and nothing is"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ class World:
         self._faults: dict[tuple[Any, str], tuple[int, object]] = {}
         self._numbers = count(1)
         self.violations: list[str] = []
-        self.frames: dict[str, tuple[EventId, Progress] | ProjectRow] = {}
+        self.frames: dict[str, tuple[EventId, RunView] | ProjectRow] = {}
         self.processes = [Process(self), Process(self)]
         self.browsers = [Browser(self, number) for number in range(3)]
         self._go_round()
@@ -174,12 +174,12 @@ class World:
         return self
 
     def frame(self, _project: object, view: RunView, *, after: EventId) -> str:
-        return self._frame((after, view.progress))
+        return self._frame((after, view))
 
     def last_frame(self, row: ProjectRow) -> str:
         return self._frame(row)
 
-    def _frame(self, shown: tuple[EventId, Progress] | ProjectRow) -> str:
+    def _frame(self, shown: tuple[EventId, RunView] | ProjectRow) -> str:
         name = f"frame {len(self.frames) + 1}"
         self.frames[name] = shown
         return name
@@ -396,7 +396,7 @@ class Browser:
 
     def load(self) -> None:
         """Load the page anew."""
-        self.shown = Progress.waiting(PIPELINE)
+        self.shown, self.besides = Progress.waiting(PIPELINE), ""
         self.end: ProjectRow | None = None
         self.process = None
 
@@ -424,10 +424,11 @@ class Browser:
                 return
             if self.has_outlet:
                 pipe = Pipe(self, partial(self._take, connection=connection))
-                await process.hub.deliver(row, pipe, after=self.shown.tail)
+                await process.hub.deliver(row, pipe, after=self.shown.tail, besides=self.besides)
                 await pipe.last()
                 return
-            async with process.hub.join(row, after=self.shown.tail) as joined, aclosing(joined) as frames:
+            joining = process.hub.join(row, after=self.shown.tail, besides=self.besides)
+            async with joining as joined, aclosing(joined) as frames:
                 async for frame in frames:
                     self._take(frame, connection)
                     await asyncio.sleep(self.pause_s)
@@ -447,7 +448,8 @@ class Browser:
             assert frame.status.is_final
             self.end = frame
             return
-        after, progress = frame
+        after, view = frame
+        progress = view.progress
         self._world.demand(after in ("", self.shown.tail), "a frame does not fit what the page shows")
         self._world.demand(self._is_fold(progress), "a frame is no fold")
         has_waited = self._world.timeline.now - self._connected_at > AHEAD_LIMIT_S - 0.001  # floats
@@ -456,7 +458,7 @@ class Browser:
             has_waited or is_given_up or not (self.shown.tail and progress.lacks(self.shown.tail)),
             "a page sees a run go back",
         )
-        self.shown = progress
+        self.shown, self.besides = progress, view.besides
 
     def _is_fold(self, progress: Progress) -> bool:
         """Whether it is the fold of what the journal was once, or of a run that is over and waits."""

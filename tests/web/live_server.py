@@ -44,7 +44,9 @@ SMALL_BYTES = 4096
 
 
 class HeldJournal(MemoryJournal):
-    """A journal whose readings can be made to wait."""
+    """A journal whose readings can be made to wait, and that can say that it is away."""
+
+    is_away = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+import re
 import socket
 import weakref
 from collections.abc import AsyncIterator
@@ -137,6 +138,53 @@ async def test_who_shows_more_than_the_journal_will_ever_have_is_shown_that_in_t
         messages, code = await read_all(viewer)
     assert code == 1000
     assert [index for index, frame in enumerate(messages) if "Complete log" in frame] == [len(messages) - 1]
+
+
+def what_it_shows(frame: str) -> dict[str, str]:
+    """What a page with this frame's header says of itself when it comes back."""
+    header = re.search(r'<header id="run-header"[^>]*>', frame)
+    assert header
+    return dict(re.findall(r'data-(event|besides)="([^"]*)"', header[0]))
+
+
+async def test_who_was_away_as_the_journal_came_back_is_told_that_by_the_header_alone(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "JOURNAL_CHECK_S", 0.01)
+    await server.log("line 0;")
+    async with connect(f"{server.url}?after=1-3") as viewer, connect(server.url) as other:
+        await read_until(other, "line 0;")
+        server.journal.is_away = True
+        shown = what_it_shows((await read_until(viewer, "is interrupted"))[-1])
+        await read_until(other, "is interrupted")
+        server.journal.is_away = False
+        await read_until(other, 'hx-target="#run-header"')
+        address = f"{server.url}?after={shown['event']}&besides={shown.get('besides', '')}"
+        async with connect(address) as back:
+            frame = (await read_until(back, 'hx-target="#run-header"'))[-1]
+        assert what_it_shows(frame) == {"event": "1-3"}
+        assert "is interrupted" not in frame
+        assert "line 0;" not in frame
+        assert "<li" not in frame
+
+
+async def test_who_comes_to_an_interruption_is_told_once(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "JOURNAL_CHECK_S", 0.01)
+    server.journal.is_away = True
+    async with (
+        connect(f"{server.url}?after=1-2&besides=interrupted") as aware,
+        connect(f"{server.url}?after=1-2") as unaware,
+    ):
+        shown = what_it_shows((await read_until(unaware, "is interrupted"))[-1])
+        assert shown == {"event": "1-2", "besides": "interrupted"}
+        server.journal.is_away = False
+        await read_until(unaware, 'hx-target="#run-header"')
+        await server.log("one;")
+        frames = await read_until(aware, "one;")
+        assert sum('hx-target="#run-header"' in frame for frame in frames) == 2  # of its end, and of the line
+        assert not any("is interrupted" in frame for frame in frames)
 
 
 async def test_a_heartbeat_comes_at_once_and_in_an_even_beat(

@@ -152,6 +152,75 @@ def test_a_viewer_that_was_ahead_and_has_left_is_not_written_to() -> None:
     assert pipe.frames == []
 
 
+def interrupted(room: Room, is_interrupted: bool) -> None:
+    room.interrupt(is_interrupted)
+    room.tick()
+
+
+def test_a_viewer_that_comes_back_gets_a_frame_where_only_what_no_event_tells_has_changed() -> None:
+    room, _ = room_at(5)
+    asking, (_, pipe) = room.attach(after="1-5", besides="interrupted"), join(room, "1-5", "interrupted")
+    assert room.next_frame(asking) == "5 to 5"
+    assert room.next_frame(asking) is None
+    assert pipe.frames == ["5 to 5"]
+    write_due(room)
+    assert pipe.frames == ["5 to 5"]
+
+
+def test_a_viewer_that_comes_to_an_interruption_is_told_unless_it_shows_it_already() -> None:
+    room, _ = room_at(5)
+    interrupted(room, True)
+    write_due(room)
+    _, unaware = join(room, "1-5")
+    _, aware = join(room, "1-5", room.shown.besides)
+    assert (unaware.frames, aware.frames) == (["5 to 5"], [])
+    interrupted(room, False)
+    write_due(room)
+    assert (unaware.frames, aware.frames) == (["5 to 5"] * 2, ["5 to 5"])
+
+
+def test_a_viewer_that_was_ahead_goes_on_from_what_else_it_shows() -> None:
+    room, _ = room_at(3)
+    asking, (_, pipe) = room.attach(after="1-5", besides="interrupted"), join(room, "1-5", "interrupted")
+    (_, plain) = join(room, "1-5")
+    show(room, 5)
+    write_due(room)
+    assert room.next_frame(asking) == "5 to 5"
+    assert (pipe.frames, plain.frames) == (["5 to 5"], [])
+
+
+def test_a_viewer_that_comes_back_to_a_queue_is_told_its_place_where_that_is_another() -> None:
+    room, _ = room_at(5)
+    row = ProjectRow(project=project_of("a1"), status=Status.PENDING, attempt=2, reason=Reason.RETRY)
+    room.expect(row, 3)
+    room.tick()
+    write_due(room)
+    third = room.shown.besides
+    assert join(room, "1-5", third)[1].frames == []
+    assert join(room, "1-5")[1].frames == ["5 to waiting 3"]
+    room.move(2)
+    room.tick()
+    write_due(room)
+    assert join(room, "1-5", third)[1].frames == ["5 to waiting 2"]
+
+
+@pytest.mark.parametrize("besides", ["x" * 9999, "\0", "<b>", "waiting-", "interrupted-"])
+def test_a_viewer_that_says_it_shows_what_nothing_ever_showed_gets_one_frame(besides: str) -> None:
+    room, _ = room_at(5)
+    assert join(room, "1-5", besides)[1].frames == ["5 to 5"]
+
+
+def test_what_a_view_shows_besides_the_events_has_a_word_of_its_own_for_each_line_that_may_stand() -> None:
+    waiting, running = Progress.waiting(PIPELINE), fold(PIPELINE, EVENTS)
+    assert RunView(progress=running).besides == ""
+    words = [
+        RunView(progress=progress, position=position, is_interrupted=is_interrupted).besides
+        for progress, position in ((waiting, None), (waiting, 0), (waiting, 1), (waiting, 2), (running, None))
+        for is_interrupted in (False, True)
+    ]
+    assert len(set(words)) == len(words)
+
+
 def test_viewers_that_have_seen_the_same_share_one_frame() -> None:
     room, rendered = room_at(3)
     viewers = [room.attach(after="1-2") for _ in range(100)]
@@ -402,9 +471,11 @@ def write_due(room: Room, now_s: float = 0) -> None:
             outlet.write(frame.encode())
 
 
-def join(room: Room, after: str, language: Language = Language.ENGLISH) -> tuple[Viewer, Pipe]:
+def join(
+    room: Room, after: str, besides: str = "", *, language: Language = Language.ENGLISH
+) -> tuple[Viewer, Pipe]:
     pipe = Pipe()
-    viewer = room.attach(after=after, language=language, outlet=pipe)
+    viewer = room.attach(after=after, besides=besides, language=language, outlet=pipe)
     catch_up(room, viewer, pipe)
     return viewer, pipe
 
@@ -417,7 +488,7 @@ def catch_up(room: Room, viewer: Viewer, pipe: Pipe) -> None:
 
 def test_all_that_keep_level_are_written_the_same_frame_in_one_go() -> None:
     room, rendered = room_at(2)
-    joined = [join(room, "1-2") for _ in range(100)] + [join(room, "1-2", Language.CHINESE)]
+    joined = [join(room, "1-2") for _ in range(100)] + [join(room, "1-2", language=Language.CHINESE)]
     show(room, 3)
     assert [len(outlets) for _, outlets in room.due(0)] == [100, 1]
     assert list(room.due(0)) == []
