@@ -25,6 +25,7 @@
     else url.searchParams.delete("besides");
     return url.href;
   };
+  const since = (at) => Math.abs(Date.now() - at); // in milliseconds; a clock that is set back costs one connection at most
   const restart = () => { if (connector()) htmx.process(connector(), true); };
 
   // The banner. Its first words are spoken as they change, the count of attempts is not.
@@ -62,7 +63,7 @@
     tell();
   };
   const recover = () => {
-    const away = lostAt && Date.now() - lostAt;
+    const away = lostAt && since(lostAt);
     lostAt = attempts = polled = 0;
     stopPolling();
     if (!away) return;
@@ -85,7 +86,7 @@
     }
     const url = asking(element.getAttribute("hx-ws:connect"));
     try {
-      const response = await fetch(url);
+      const response = await fetch(url, { signal: AbortSignal.timeout(SILENCE_MS) });
       const text = await response.text();
       if (mine !== round) return;
       if (!response.ok) polled = 0;
@@ -126,7 +127,8 @@
     connection.config.reconnectDelay = Math.min(RETRY_MS * 2 ** attempts, SILENCE_MS);
     if (connection.url !== asking(connection.url)) restart(); // the page got on meanwhile
   });
-  document.addEventListener("htmx:ws:before:message:incoming", () => {
+  document.addEventListener("htmx:ws:before:message:incoming", (event) => {
+    if (event.detail.connection !== connection) return event.preventDefault(); // given up: another one brings it again
     heardAt = Date.now();
     Object.assign(connection.config, { reconnectDelay: RETRY_MS, reconnectJitter: JITTER });
     recover();
@@ -154,7 +156,7 @@
     }
     const isGone = !element._htmx?.ws?.connection;
     const isTrying = socket?.readyState === WebSocket.CLOSED; // an attempt is planned
-    if (!isGone && (isTrying || Date.now() - heardAt < SILENCE_MS)) return;
+    if (!isGone && (isTrying || since(heardAt) < SILENCE_MS)) return;
     heardAt = Date.now();
     lose();
     restart();

@@ -3,6 +3,7 @@
   const TAIL = 100; // rows that frames keep (LOG_TAIL_ROWS)
   const WINDOW = 300; // rows of a log that is read
   const NEAR = 300; // pixels to the end of what is there
+  const SILENCE_MS = 15_000; // what has not been answered by then is asked again (live.js waits as long)
   const still = new Map(); // log that stands still -> its scroll position, and how many lines there were then
   const fetching = new WeakSet();
 
@@ -16,7 +17,8 @@
 
   const fetchRows = async (log, asked) => {
     try {
-      const response = await fetch(`${log.dataset.url}?${asked}`, { headers: { "hx-request": "true", "page-language": document.documentElement.lang } });
+      const headers = { "hx-request": "true", "page-language": document.documentElement.lang };
+      const response = await fetch(`${log.dataset.url}?${asked}`, { headers, signal: AbortSignal.timeout(SILENCE_MS) });
       if (!response.ok) return null;
       const made = document.createElement("template");
       made.innerHTML = await response.text(); // escaped by the server, and no script of a template runs

@@ -107,6 +107,22 @@ def test_a_frozen_server_is_noticed_by_its_silence(
     assert state_at_the_end(page) == "active"
 
 
+def test_a_frozen_server_is_noticed_though_the_clock_was_set_back(
+    held_server: ServerProcess, visitors: Visitors
+) -> None:
+    visitors.allow_lost_connections()
+    _, page = open_held(held_server, visitors, held_server.url, "Set back")
+    os.kill(held_server.pid, signal.SIGSTOP)
+    try:
+        page.clock.set_system_time(page.evaluate("Date.now()") / 1000 - 3_600)  # in seconds
+        page.clock.run_for(SILENCE_MS + 2_000)
+        banner(page, "Connection lost.")
+    finally:
+        os.kill(held_server.pid, signal.SIGCONT)
+    page.clock.run_for(SILENCE_MS)
+    expect(page.locator("#connection")).not_to_contain_text("lost")
+
+
 def test_an_idle_socket_is_kept_by_the_servers_beat(held_server: ServerProcess) -> None:
     project = held_server.create("Idle")
     held_server.wait_for_event(project, type="progress", step="setup_gitops")
@@ -191,6 +207,32 @@ def test_an_answer_that_comes_after_the_socket_is_back_doubles_nothing(
         page.unroute("**/live?after=*")
         page.wait_for_load_state("networkidle")
         check_log(held_server, page, project)
+
+
+def test_a_question_that_is_never_answered_is_asked_again(
+    held_server: ServerProcess, visitors: Visitors, gate: Gate
+) -> None:
+    visitors.allow_lost_connections()
+    visitors.allow("Error during WebSocket handshake")
+    gate.hold("push_template")
+    with SocketBlocker(held_server.port) as blocker:
+        project = held_server.create("Unanswered", template="static-site")
+        page = visitors.open(f"{blocker.url}/projects/{project}")
+        banner(page, "Live updates do not get through")
+        kept: list[Route] = []
+
+        def never_answer(route: Route) -> None:
+            kept.append(route)
+
+        page.route("**/live?after=*", never_answer)
+        page.wait_for_event("request", lambda request: "/live?after=" in request.url)
+        page.wait_for_event("request", lambda request: "/live?after=" in request.url)
+        banner(page, "Connection lost.")
+        page.unroute("**/live?after=*")
+        gate.release("push_template")
+        wait_until_it_stands_still(held_server, page, project)
+        assert len(kept) == 2
+        assert check_log(held_server, page, project) > 20
 
 
 def test_offline_is_told_and_online_reconnects_at_once(

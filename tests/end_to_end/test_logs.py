@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from harness.browser import Visitors, mark, state_at_the_end, was_reloaded
 from harness.scripts import ScriptedServer, Speaker
@@ -22,6 +22,16 @@ printf 'not red any more \033[2Kcleared\n'
 IN_PIECES = """
 i=0; while [ $i -lt 3000 ]; do seq -f 'line %g' $((i + 1)) $((i + 100)); i=$((i + 100)); sleep 0.04; done
 """
+HOLD = """() => {
+  window.givenUp = document.getElementById("live")._htmx.ws.connection;
+  const hold = ({ detail }) => {
+    if (detail.message.data !== "{}") return;
+    document.removeEventListener("htmx:ws:before:message:incoming", hold);
+    detail.waitUntil(new Promise((letGo) => { window.letGo = letGo; }));
+  };
+  document.addEventListener("htmx:ws:before:message:incoming", hold);
+}"""
+"""Has a page take its time over the next sign of life; the frames behind it wait for their turn."""
 
 StartScripts = Callable[[Mapping[str, str]], ScriptedServer]
 
@@ -192,6 +202,58 @@ def test_older_lines_are_fetched_as_one_scrolls_up_while_new_ones_arrive(
     page.locator(".log-new").click()
     expect(page.locator(f"#speak-L{speaker.count}")).to_be_attached()
     assert is_whole(numbers(page, "speak"))
+
+
+def test_older_lines_are_asked_for_again_where_a_question_was_never_answered(
+    speaking: ScriptedServer, visitors: Visitors, speaker: Speaker
+) -> None:
+    page, _ = open_speaking(speaking, visitors, speaker, 350)
+    kept: list[Route] = []
+
+    def never_answer(route: Route) -> None:
+        kept.append(route)
+
+    page.route("**/log/speak?before=*", never_answer, times=1)
+
+    def is_fetched() -> bool:
+        scroll_up(page, "speak")
+        page.mouse.wheel(0, 30)  # at the top there is nothing more to scroll, and so nothing that asks
+        return numbers(page, "speak")[0] < 251
+
+    wait_for(is_fetched, "the lines before the last 100")
+    assert len(kept) == 1
+    assert is_whole(numbers(page, "speak"))
+
+
+def test_what_a_connection_that_was_given_up_still_brings_doubles_nothing(
+    speaking: ScriptedServer, visitors: Visitors, speaker: Speaker
+) -> None:
+    project = speaking.create("Given up")
+    page = visitors.open("about:blank")
+    frames: list[str] = []
+
+    def hear(frame: str | bytes) -> None:
+        frames.append(str(frame))
+
+    page.on("websocket", lambda socket: socket.on("framereceived", hear))
+    page.goto(f"{speaking.url}/projects/{project}")
+    speaker.say(10)
+    expect(page.locator("#speak-L10")).to_be_attached()
+    page.evaluate(HOLD)
+    page.wait_for_function("() => window.letGo")
+    speaker.say(10)
+    wait_for(lambda: page.evaluate("true") and "speak-L20" in "".join(frames), "the frame that waits")
+    assert numbers(page, "speak") == list(range(1, 11))
+
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(page.locator("#speak-L20")).to_be_attached()
+    assert numbers(page, "speak") == list(range(1, 21))
+    page.evaluate("letGo()")
+    page.evaluate("givenUp.receiving")
+    assert numbers(page, "speak") == list(range(1, 21))
+    speaker.say(1)
+    expect(page.locator("#speak-L21")).to_be_attached()
+    assert numbers(page, "speak") == list(range(1, 22))
 
 
 def test_a_selection_and_the_focus_survive_every_update(
