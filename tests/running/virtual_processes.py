@@ -31,7 +31,7 @@ from initializer.control import Control, NotPossible
 from initializer.engines.engine import Engine
 from initializer.engines.inline import open_inline_engine
 from initializer.journal.redis import RedisJournal
-from initializer.model.events import EventId
+from initializer.model.events import EventId, attempt_of
 from initializer.model.progress import Progress, awaiting
 from initializer.parts.servers import hand_over
 from initializer.projects.database import DatabaseUnavailable
@@ -453,7 +453,8 @@ class Browser:
         self._world.demand(after in ("", self.shown.tail), "a frame does not fit what the page shows")
         self._world.demand(self._is_fold(progress), "a frame is no fold")
         has_waited = self._world.timeline.now - self._connected_at > AHEAD_LIMIT_S - 0.001  # floats
-        is_given_up = progress.is_waiting and progress.reason is not None  # the row waits for another try
+        waiting = self._world.table.last_waiting
+        is_given_up = progress.is_waiting and attempt_of(self.shown.tail) < waiting  # nobody adds that again
         self._world.demand(
             has_waited or is_given_up or not (self.shown.tail and progress.lacks(self.shown.tail)),
             "a page sees a run go back",

@@ -467,6 +467,8 @@ class Row(Server):
         self.row = ProjectRow(project=project_of(RUN), status=status, attempt=int(is_owned))
         self.owned_until: dict[int, float] = {}
         """When each attempt ceased to own the run, as another one had word of owning it."""
+        self.last_waiting = 0
+        """The last attempt for which the row has ever waited."""
         self.final_at: float | None = None
         self.ended_by: Way | None = None
         """The way by which the end of the run came."""
@@ -492,6 +494,7 @@ class Row(Server):
         if self.row.attempt != before.attempt:
             assert self.row.attempt == before.attempt + 1
             if self.row.status is Status.PENDING:
+                self.last_waiting = self.row.attempt
                 self.somebody_owns(self.row.attempt)
             self.final_at = None
         else:
