@@ -198,7 +198,7 @@ def test_runs_that_wait_keep_their_order_over_a_kill_9(
     for project in projects:
         server.wait_for_end(project)
         check_numbers(server, project)
-    begun = [at_of(server.wait_for_event(project, reason="takeover")) for project in projects]
+    begun = [at_of(server.wait_for_event(project, type="started", id="2-1")) for project in projects[2:]]
     assert begun == sorted(begun)
 
 

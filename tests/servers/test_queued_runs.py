@@ -417,21 +417,21 @@ def test_a_run_on_a_worker_is_cancelled_within_two_seconds_and_tried_again(
 ) -> None:
     web = cluster.process()
     cluster.worker()
-    project = held_run(web, gate, "push_template")
+    project = held_run(web, gate, "setup_gitops")
     assert ask(web, project, "cancel") == 202
     row = web.wait_for_end(project, status="cancelled")
     asked_at = datetime.fromisoformat(row["cancel_requested_at"])
     obeyed = web.wait_for_event(project, type="cancelling")
     assert (datetime.fromisoformat(obeyed["at"]) - asked_at).total_seconds() < CANCEL_PROMISE_S
     wait_for(lambda: jobs.state(project) == "failed", "the end of the job")
-    gate.release("push_template")
+    gate.release("setup_gitops")
     assert ask(web, project, "retry", attempt=1) == 202
     web.wait_for_event(project, type="started", reason="retry")
     web.wait_for_end(project)
     wait_for(lambda: jobs.state(project, number=2) == "completed", "the end of the job of the second try")
     assert jobs.state(project) == "failed"
     log = jobs.log(project, number=2)
-    assert log[:2] == ["attempt 3: retry", "push_template started"]
+    assert log[:2] == ["attempt 3: retry", "setup_gitops started"]
     assert any(line.startswith("finalize completed in ") for line in log)
     row = cluster.row(project)
     assert [it["attempt"] for it in row["initialization_summary"]["previousAttempts"]] == [1]
