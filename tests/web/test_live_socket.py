@@ -450,7 +450,8 @@ async def test_a_thousand_that_are_stuck_cost_no_more_than_their_bound(shared: L
         for later in range(200):
             await shared.log(f"later {later};{LONG}")
             await read_until(viewer, f"later {later};")
-        assert sum(each.transport.get_write_buffer_size() for each in shared.connections) == written
+        # Less where the kernel has taken some of it since.
+        assert sum(each.transport.get_write_buffer_size() for each in shared.connections) <= written
         assert written < STUCK_VIEWERS * (WRITE_LIMIT_BYTES + len(LONG) + 4000)
         assert len(shared.hub._rooms[RUN].room._frames) <= 2
 
