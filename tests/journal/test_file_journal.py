@@ -270,7 +270,8 @@ async def test_a_follower_that_waits_holds_nothing_of_what_it_has_given(file_jou
             await asyncio.sleep(0)  # now it waits
             await file_journal.append(RUN, events(1, first=501), expected_tail="1-500")
             await taken.wait()
-            while tracemalloc.get_traced_memory()[0] > 1_000_000:  # of 5 MB; a thread lets go in its own time
+            # Of 5 MB; the thread that has read them lets go in its own time.
+            while tracemalloc.get_traced_memory()[0] > 1_000_000:  # noqa: ASYNC110 - nobody is told
                 await asyncio.sleep(0.01)
             waiting.cancel()
             await asyncio.wait([waiting])
