@@ -301,7 +301,7 @@ def _state(value: bytes | None, attempt: int) -> LeaseState:
     """What an older attempt left says nothing of this one, which may not have come to set its lease yet."""
     if value is None or not value.endswith(b":"):
         return LeaseState.HELD if value else LeaseState.ABSENT
-    return LeaseState.HANDED_OVER if value == b"%d:" % attempt else LeaseState.ABSENT
+    return LeaseState.HANDED_OVER if value == _left_by(attempt).encode() else LeaseState.ABSENT
 
 
 @asynccontextmanager
