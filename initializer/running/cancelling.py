@@ -25,7 +25,6 @@ class StepTimedOut(InitializerError):
 
     def __init__(self, limit_s: float) -> None:
         super().__init__(f"it did not end within {limit_s:g} s")
-        self.limit_s = limit_s
 
 
 async def end_when_due(
