@@ -164,14 +164,14 @@ class Hub:
             if not self._rooms:
                 continue
             try:
-                statuses = await self._sources.projects.statuses(self._rooms)
+                standings = await self._sources.projects.standings(self._rooms)
             except DatabaseUnavailable as error:
                 log.warning("rows not read", error=str(error))
                 continue
-            for run, status in statuses.items():
+            for run, standing in standings.items():
                 opened = self._rooms.get(run)
                 if opened is not None:
-                    await opened.check(status)
+                    await opened.check(standing)
 
     async def follow_positions(self) -> None:
         """Show waiting runs their place in the queue, for ever."""

@@ -17,9 +17,9 @@ from initializer.engines.engine import Engine
 from initializer.errors import InitializerError
 from initializer.journal.journal import Journal, JournalRewritten, JournalUnavailable
 from initializer.model.events import Event, EventId, is_final
-from initializer.model.progress import IndexGap, Progress, Status
+from initializer.model.progress import IndexGap, Progress
 from initializer.projects.database import DatabaseUnavailable
-from initializer.projects.projects import ProjectRow, Projects
+from initializer.projects.projects import ProjectRow, Projects, Standing
 from web.languages import Language
 from web.rendering import Rendering
 from web.room import Outlet, Room, RunView, Viewer
@@ -255,13 +255,13 @@ class OpenRoom:
 
     # Its end
 
-    async def check(self, status: Status) -> None:
+    async def check(self, standing: Standing) -> None:
         """End it where its row is final, or say that its run waits for another try.
 
         Where row or summary cannot be used, no other room suffers: those that are still to be checked wait
         for this one, so a row that cannot be read is left to the next check.
         """
-        if not status.is_final and not self.room.misses_wait(status):
+        if not standing.status.is_final and not self.room.misses_wait(standing):
             return
         try:
             await self._end()

@@ -10,7 +10,7 @@ import msgspec
 
 from initializer.model.events import Event, EventId, attempt_of
 from initializer.model.progress import Progress, Status, advance_all, awaiting
-from initializer.projects.projects import ProjectRow
+from initializer.projects.projects import ProjectRow, Standing
 from web.languages import Language
 
 __all__ = ["Outlet", "Room", "RunView", "Viewer"]
@@ -204,9 +204,16 @@ class Room:
         if self._latest.progress.is_waiting:
             self._latest = self._view(position)
 
-    def misses_wait(self, status: Status) -> bool:
-        """Whether the row says that the run waits, for another try, and the viewers are shown otherwise."""
-        return status is Status.PENDING and not self._latest.progress.is_waiting
+    def misses_wait(self, standing: Standing) -> bool:
+        """Whether the row says that the run waits, for another try, and the room does not know of that one.
+
+        It may show that the run waits, and for an earlier try: what the journal tells of that next would be
+        shown as if the run went on.
+        """
+        if standing.status is not Status.PENDING:
+            return False
+        is_known = self._row is not None and self._row.attempt >= standing.attempt
+        return not (is_known and self._latest.progress.is_waiting)
 
     def interrupt(self, is_interrupted: bool) -> bool:
         """The journal does not answer, or answers again; gives whether that is to be shown."""

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import msgspec
@@ -28,6 +28,7 @@ __all__ = [
     "Projects",
     "RowUnreadable",
     "SlugTaken",
+    "Standing",
 ]
 
 PAGE_SIZE = 20
@@ -105,6 +106,13 @@ class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
     is_waiting: bool = False
     """Whether it waits for whoever takes it: nobody owns it."""
     is_cancelled: bool
+
+
+class Standing(NamedTuple):
+    """How far a project is: its status, and the try that it speaks of."""
+
+    status: Status
+    attempt: int
 
 
 class ProjectPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,15 +247,16 @@ class Projects:
             rows = await self._database.fetch_tuples(query.where(is_behind))
         return runs
 
-    async def statuses(self, ids: Iterable[str]) -> Mapping[str, Status]:
-        """The status of each of these projects, in one query, or a few where there are many."""
-        asked = list(ids)
-        statuses: dict[str, Status] = {}
+    async def standings(self, ids: Iterable[str]) -> Mapping[str, Standing]:
+        """How far each of these projects is, in one query, or a few where there are many."""
+        asked, columns = list(ids), projects.c
+        standings: dict[str, Standing] = {}
         for start in range(0, len(asked), ROWS_AT_ONCE):
             some = asked[start : start + ROWS_AT_ONCE]
-            query = sa.select(projects.c.id, projects.c.status).where(projects.c.id.in_(some))
-            statuses.update((run, Status(status)) for run, status in await self._database.fetch_tuples(query))
-        return statuses
+            query = sa.select(columns.id, columns.status, columns.attempt).where(columns.id.in_(some))
+            for run, status, attempt in await self._database.fetch_tuples(query):
+                standings[run] = Standing(Status(status), attempt)
+        return standings
 
     async def durations(self, template: str, *, last: int = 50) -> list[int]:
         """How long the last runs of a template that went well took, in milliseconds, the newest first."""

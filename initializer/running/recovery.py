@@ -56,8 +56,8 @@ async def retire_left_behind(
 
     Raises `DatabaseUnavailable` and `JournalUnavailable`.
     """
-    for run, status in (await projects.statuses(journals)).items():
-        if status.is_final:
+    for run, standing in (await projects.standings(journals)).items():
+        if standing.status.is_final:
             await journal.retire(run, keep_for=keep_for)
 
 

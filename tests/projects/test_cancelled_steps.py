@@ -202,11 +202,11 @@ async def test_hundreds_of_steps_cancelled_in_the_middle_leak_no_connection_and_
         async with open_database(database_url, pool_size=POOL_SIZE) as database:
             successor = Performer(database, journal, work_folder)
             runs = [run for batch in batches for run in batch]
-            statuses = await successor.projects.statuses(runs)
-            left = [run for run in runs if statuses[run] is Status.INITIALIZING]
-            ended = {run for run in runs if statuses[run] is Status.CANCELLED}
+            standings = await successor.projects.standings(runs)
+            left = [run for run in runs if standings[run].status is Status.INITIALIZING]
+            ended = {run for run in runs if standings[run].status is Status.CANCELLED}
             assert {*left, *ended} == set(runs)
             assert ended == performer.projects.finishing  # what had begun was carried out
             await successor.end_all(left)
-            statuses = await successor.projects.statuses(runs)
-            assert set(statuses.values()) == {Status.CANCELLED}
+            standings = await successor.projects.standings(runs)
+            assert {it.status for it in standings.values()} == {Status.CANCELLED}

@@ -172,18 +172,18 @@ async def test_open_runs_and_statuses_are_whole_however_many_are_asked_for_at_on
     assert list(found) == ["0a", "0y", "0z", "1y", "1z", "2a", "2y", "2z", "3"]
     assert [run for run, it in found.items() if it.is_cancelled] == ["2y"]
     assert [run for run, it in found.items() if it.is_waiting] == ["3"]
-    statuses = await projects.statuses([*runs, "unknown"])
-    assert [run for run in runs if statuses[run] is Status.FAILED] == ["1a"]
-    assert statuses.keys() == set(runs)
+    standings = await projects.standings([*runs, "unknown"])
+    assert [run for run in runs if standings[run].status is Status.FAILED] == ["1a"]
+    assert standings.keys() == set(runs)
 
 
-async def test_statuses_of_many_runs_are_one_query(projects: Projects) -> None:
+async def test_how_far_many_runs_are_is_one_query(projects: Projects) -> None:
     for run in ("a", "b"):
         await add(projects, run)
     await finish(projects, "a", 1)
-    statuses = await projects.statuses(["a", "b", "unknown"])
-    assert statuses == {"a": Status.FAILED, "b": Status.INITIALIZING}
-    assert await projects.statuses([]) == {}
+    standings = await projects.standings(["a", "b", "unknown"])
+    assert standings == {"a": (Status.FAILED, 1), "b": (Status.INITIALIZING, 1)}
+    assert await projects.standings([]) == {}
 
 
 async def test_of_20_that_claim_a_run_one_wins(projects: Projects) -> None:

@@ -19,7 +19,7 @@ from initializer.model.events import Reason, attempt_of, decode_event, index_of
 from initializer.model.progress import Progress, Status, advance
 from initializer.model.summary import Summary
 from initializer.projects.database import DatabaseUnavailable
-from initializer.projects.projects import OpenRun, ProjectRow
+from initializer.projects.projects import OpenRun, ProjectRow, Standing
 from initializer.running.lease import _RELEASE, _RENEW, _TAKE
 from model.runs import PIPELINE, project_of
 
@@ -526,8 +526,8 @@ class RowClient:
 
         return await self._way.ask(serve)
 
-    async def statuses(self, _runs: object) -> Mapping[str, Status]:
-        return await self._way.ask(lambda: {RUN: self._table.row.status})
+    async def standings(self, _runs: object) -> Mapping[str, Standing]:
+        return await self._way.ask(lambda: {RUN: Standing(self._table.row.status, self._table.row.attempt)})
 
     async def claim(self, _run: str, *, seen_attempt: int) -> ProjectRow | None:
         def serve() -> ProjectRow | None:

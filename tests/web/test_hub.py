@@ -31,7 +31,7 @@ from initializer.model.parameters import Project
 from initializer.model.progress import Status, fold
 from initializer.model.summary import summarise
 from initializer.projects.database import DatabaseDamaged, DatabaseUnavailable, open_database
-from initializer.projects.projects import ProjectRow, Projects
+from initializer.projects.projects import ProjectRow, Projects, Standing
 from initializer.running.runner import Runner
 from initializer.steps.step import Step, StepContext
 from model.runs import PIPELINE, at, pipeline_of, project_of
@@ -369,12 +369,12 @@ async def test_rows_that_cannot_be_asked_for_are_asked_for_again(
     faults = iter(range(3))
 
     class Away(Projects):
-        async def statuses(self, ids: Any) -> Any:
+        async def standings(self, ids: Any) -> Any:
             if next(faults, None) is not None:
                 raise DatabaseUnavailable("away")
-            return await super().statuses(ids)
+            return await super().standings(ids)
 
-    monkeypatch.setattr(theatre.projects, "statuses", Away(theatre.projects._database).statuses)
+    monkeypatch.setattr(theatre.projects, "standings", Away(theatre.projects._database).standings)
     await test_a_final_row_ends_the_page_whatever_the_journal_says(theatre)
 
 
@@ -587,10 +587,10 @@ async def begin(theatre: Theatre) -> None:
 async def test_whoever_watches_while_another_try_waits_is_shown_that_and_how_it_goes_on(
     theatre: Theatre, monkeypatch: pytest.MonkeyPatch, comes_late: bool
 ) -> None:
-    async def no_statuses(_runs: object) -> dict[str, Status]:
+    async def nothing(_runs: object) -> dict[str, Standing]:
         return {}
 
-    monkeypatch.setattr(theatre.projects, "statuses", no_statuses)  # the end is told by the journal alone
+    monkeypatch.setattr(theatre.projects, "standings", nothing)  # the end is told by the journal alone
     if comes_late:
         await fail_and_begin_again(theatre)
     async with theatre.watch() as watcher:
@@ -611,13 +611,13 @@ async def test_whoever_watches_while_another_try_waits_is_shown_that_and_how_it_
 async def test_whoever_missed_the_end_of_a_try_learns_from_the_row_that_another_one_waits(
     theatre: Theatre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_retried, statuses = asyncio.Event(), theatre.projects.statuses
+    is_retried, standings = asyncio.Event(), theatre.projects.standings
 
-    async def then(runs: Iterable[str]) -> Mapping[str, Status]:
+    async def then(runs: Iterable[str]) -> Mapping[str, Standing]:
         await is_retried.wait()
-        return await statuses(runs)
+        return await standings(runs)
 
-    monkeypatch.setattr(theatre.projects, "statuses", then)
+    monkeypatch.setattr(theatre.projects, "standings", then)
     await theatre.say(STARTED, StepStarted(at=at(1), step="create_repo"))
     async with theatre.watch() as watcher:
         await watcher.next()
