@@ -31,7 +31,7 @@ from web.live_socket import LiveSocket
 from web.logs import Logs
 from web.pages import Pages
 from web.rendering import Rendering
-from web.security import SecurityHeaders, TrustedHosts, authorize
+from web.security import SecurityHeaders, TrustedHosts, authorize, origin_of
 from web.state import Services, services
 from web.stopping import when_asked_to_end
 
@@ -87,6 +87,7 @@ def create_app(settings: Settings) -> Starlette:
                     creation=creation,
                     control=Control(running.projects, running.engine),
                     hub=hub,
+                    public_origin=origin_of(settings.public_url),
                 )
 
     return Starlette(

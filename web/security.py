@@ -14,6 +14,7 @@ from starlette.websockets import WebSocketClose
 from initializer.access import LOCAL_USER, Action, Viewer, allowed
 from initializer.model.parameters import Project
 from initializer.settings import Settings, is_loopback
+from web.state import services
 
 __all__ = [
     "MAX_BODY_BYTES",
@@ -25,6 +26,7 @@ __all__ = [
     "check_origin",
     "is_json",
     "is_own_origin",
+    "origin_of",
     "viewer_of",
 ]
 
@@ -112,10 +114,23 @@ class BodyLimit:
         await self._app(scope, receive_some, send)
 
 
+def origin_of(url: str) -> str:
+    """What a browser calls the origin of a page at this address: without the scheme's own port."""
+    parts = urlsplit(url)
+    own_port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(own_port)}"
+
+
 def is_own_origin(connection: HTTPConnection) -> bool:
-    """Whether the request says that it comes from a page of this server."""
-    origin = _split(connection.headers.get("origin", ""))
-    return bool(origin.netloc) and origin.netloc == connection.headers.get("host")
+    """Whether the request says that it comes from a page of this server.
+
+    That is one under the name by which the server was asked, or under `PUBLIC_URL`: a proxy may ask by
+    another name.
+    """
+    told = connection.headers.get("origin", "")
+    netloc = _split(told).netloc
+    is_same_host = bool(netloc) and netloc == connection.headers.get("host")
+    return is_same_host or told == services(connection).public_origin
 
 
 def is_json(request: Request) -> bool:

@@ -24,6 +24,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     creation: Creation
     control: Control
     hub: Hub
+    public_origin: str
+    """What browsers that reach the app by `PUBLIC_URL` call the origin of its pages."""
 
 
 def services(connection: HTTPConnection) -> Services:

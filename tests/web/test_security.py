@@ -177,3 +177,23 @@ def test_on_a_trusted_network_addresses_are_answered_and_names_of_others_are_not
     server = start_server(trust_network="1", host="0.0.0.0")
     assert raw_answer(server, "/livez", "192.168.7.7:8000").startswith("HTTP/1.1 200 ")
     assert raw_answer(server, "/livez", "evil.example:8000").startswith("HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("public_url", "origin", "is_own"),
+    [
+        ("https://projects.example.com", "https://projects.example.com", True),
+        ("https://projects.example.com:443", "https://projects.example.com", True),
+        ("http://Projects.example.com:8080/", "http://projects.example.com:8080", True),
+        ("https://projects.example.com", "http://projects.example.com", False),
+        ("https://projects.example.com", "https://projects.example.com.evil.example", False),
+        ("https://projects.example.com", "https://evil.example", False),
+    ],
+)
+def test_pages_of_the_public_address_are_ours_behind_a_proxy_that_asks_by_another_name(
+    start_server: StartServer, public_url: str, origin: str, *, is_own: bool
+) -> None:
+    server = start_server(public_url=public_url)
+    answer = server.client.post("/projects", data=filled_form(name=""), headers={"origin": origin})
+    assert answer.status_code == (422 if is_own else 403)
+    assert end_of_socket(server, "/projects/none/live", origin=origin) == (4404 if is_own else 4403, [])
