@@ -13,7 +13,15 @@ from redis.exceptions import RedisError
 from initializer.cancellation import cancellation_kept
 from initializer.errors import InitializerError
 
-__all__ = ["ANSWER_LIMIT_S", "REDIS_FAULTS", "RedisUnfit", "asking", "examine_redis", "open_redis"]
+__all__ = [
+    "ANSWER_LIMIT_S",
+    "REDIS_FAULTS",
+    "RedisUnfit",
+    "asking",
+    "examine_redis",
+    "open_redis",
+    "prove_writes",
+]
 
 ANSWER_LIMIT_S = 5
 """How long an answer may take: a frozen server is no different from a dead one."""
@@ -21,6 +29,7 @@ REDIS_FAULTS = (RedisError, OSError, TimeoutError, RuntimeError)
 """A RuntimeError is what uvloop raises for a transport that has just been closed."""
 _POOL_SIZE = 2000  # a run appends one thing at a time, a page reads one; more than that is no use
 
+PROOF, PROOF_MS = "projects:written", 60_000
 CLIENT_NAME = "project-initializer"
 RUNNING_OUT = "noeviction"
 
@@ -64,6 +73,14 @@ async def asking(fault: type[InitializerError], what: str) -> AsyncIterator[None
                 yield
     except REDIS_FAULTS as error:
         raise fault(f"{what}: {_without_password(str(error)) or 'no answer'}") from error
+
+
+async def prove_writes(client: "Redis") -> None:
+    """Write something, as a server that answers may take no writes.
+
+    So it is where its disk or its memory is full, where it lacks its replicas, and once it has become one.
+    """
+    await client.set(PROOF, "1", px=PROOF_MS)
 
 
 async def examine_redis(client: "Redis") -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 
+from initializer.background import in_background
 from initializer.journal.journal import (
     AppendRefused,
     JournalDamaged,
@@ -21,11 +22,13 @@ from initializer.journal.journal import (
 from initializer.journal.subscription import Subscription, open_subscription
 from initializer.model.events import Event, EventId, decode_events, encode_event
 from initializer.model.pace import Pace
-from initializer.redis_client import asking
+from initializer.redis_client import asking, prove_writes
 
 __all__ = ["RedisJournal", "channel_of", "open_redis_journal", "stream_of"]
 
 RETRY_S = 0.5
+PROVE_S = 1.0
+"""How often is looked whether Redis takes writes."""
 SCANNED_KEYS = 500
 READ_EVENTS = 1000
 """How many events are asked for at once: a long stream is read with turns for everybody else between."""
@@ -77,11 +80,24 @@ class RedisJournal:
     def __init__(self, client: "Redis", subscription: Subscription) -> None:
         self._client = client
         self._subscription = subscription
+        self._takes_writes = True
         self._append = client.register_script(_APPEND)
 
     @property
     def is_away(self) -> bool:
-        return not self._subscription.is_connected
+        return not (self._subscription.is_connected and self._takes_writes)
+
+    async def keep_proving(self) -> None:
+        """See whether it can be written, for ever: a server that answers may still refuse that."""
+        while True:
+            try:
+                async with asking(JournalUnavailable, "journals cannot be written"):
+                    await prove_writes(self._client)
+            except JournalUnavailable:
+                self._takes_writes = False
+            else:
+                self._takes_writes = True
+            await asyncio.sleep(PROVE_S)
 
     async def append(
         self,
@@ -200,7 +216,9 @@ class RedisJournal:
 async def open_redis_journal(client: "Redis") -> AsyncIterator[RedisJournal]:
     """The journal on that server, following with one connection however many runs are followed."""
     async with open_subscription(client) as subscription:
-        yield RedisJournal(client, subscription)
+        journal = RedisJournal(client, subscription)
+        async with in_background(journal.keep_proving()):
+            yield journal
 
 
 def _following(messages: list[Event], last: EventId) -> list[Event] | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
 from typing import Any
@@ -15,7 +15,7 @@ from initializer.journal.redis import channel_of, stream_of
 from initializer.model.events import EventId
 from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import Projects
-from initializer.redis_client import asking
+from initializer.redis_client import asking, prove_writes
 from initializer.running.absence import Sight
 from initializer.running.ownership import Decision, Ownership
 
@@ -86,6 +86,8 @@ class _Held:
     def __init__(self, run: str, ownership: Ownership, owner: str) -> None:
         self.run, self.ownership = run, ownership
         self.value = f"{ownership.attempt}:{owner}"
+        self.is_new = True
+        """Whether nobody has tried to set the lease yet."""
         self.is_verified = False
         """Whether the row has named this attempt since the lease was set: else a renewal proves nothing."""
         self.is_handed_over = False
@@ -173,43 +175,44 @@ class Leases:
         await self.hand_over([(one.run, one.ownership.attempt) for one in self._held.values()])
 
     async def look(self, attempts: Mapping[str, int]) -> Mapping[str, LeaseState]:
-        """What Redis says of these runs, by the attempts that their rows name. Raises `LeaseUnavailable`."""
+        """What Redis says of these runs, by the attempts that their rows name. Raises `LeaseUnavailable`.
+
+        So it does where Redis answers but takes no writes: whoever lives cannot say so there.
+        """
         runs = list(attempts)
         values: list[Any] = []
+        async with asking(LeaseUnavailable, "leases cannot be set"):
+            await prove_writes(self._client)
         for start in range(0, len(runs), LEASES_AT_ONCE):
             async with asking(LeaseUnavailable, "leases cannot be read"):
                 values += await self._client.mget(map(lease_of, runs[start : start + LEASES_AT_ONCE]))
         return {run: _state(value, attempts[run]) for run, value in zip(runs, values, strict=True)}
 
     async def keep(self) -> None:
-        """Renew what is held three times in the life of a lease, for ever."""
+        """Renew what is held three times in the life of a lease, and set what is new at once, for ever."""
+        loop = asyncio.get_running_loop()
         while True:
-            try:
-                await self._renew_all()
-            except LeaseUnavailable as error:
-                log.warning("leases not renewed", error=str(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._lease_s / 3):
-                    await self._changed.wait()
-            self._changed.clear()
+            await _patiently(self._renew_all())
+            due_at = loop.time() + self._lease_s / 3
+            while loop.time() < due_at and await self._is_changed(until=due_at):
+                await _patiently(self._set_new())
+
+    async def _is_changed(self, *, until: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._changed.wait()
+        is_changed = self._changed.is_set()
+        self._changed.clear()
+        return is_changed
 
     async def _renew_all(self) -> None:
         asked_at = time.monotonic()
         held = [it for it in self._held.values() if it.ownership.decide(now=asked_at) is not Decision.STOP]
-        if not held:
-            return
-        async with (
-            asking(LeaseUnavailable, "leases cannot be renewed"),
-            self._client.pipeline(transaction=False) as pipeline,
-        ):
-            for one in held:
-                await self._renew(
-                    keys=[lease_of(one.run), stream_of(one.run)],
-                    args=[one.value, self._lease_ms, channel_of(one.run)],
-                    client=pipeline,
-                )
-            answers: list[tuple[int, bytes]] = await pipeline.execute()
-        for one, (answer, tail) in zip(held, answers, strict=True):
+        gone = []
+        answers = await self._ask(
+            self._renew, held, lambda one: (one.value, self._lease_ms, channel_of(one.run))
+        )
+        for one, (answer, tail) in answers.items():
             if answer == _RENEWED:
                 if one.is_verified and one.ownership.decide(now=asked_at) is Decision.PROCEED:
                     one.ownership.renewed(now=asked_at)
@@ -217,33 +220,67 @@ class Leases:
             elif answer > one.ownership.attempt:
                 self._lose(one)
             else:
-                await self._take_anew(one)
-        async with asyncio.TaskGroup() as group:
-            for one in held:
-                if not one.is_verified or one.ownership.decide(now=asked_at) is Decision.VERIFY:
-                    group.create_task(self._verify(one))
+                gone.append(one)
+        await self._set(gone)
+        await self._verify(
+            it for it in held if not it.is_verified or it.ownership.decide(now=asked_at) is Decision.VERIFY
+        )
 
-    async def _take_anew(self, one: _Held) -> None:
-        """Set a lease that is not there. That proves nothing, nor do its renewals until the row has.
+    async def _set_new(self) -> None:
+        """Set what nobody has tried to set yet: what is held already has its own time."""
+        new = [it for it in self._held.values() if it.is_new]
+        await self._set(new)
+        await self._verify(new)
+
+    async def _set(self, ones: Sequence[_Held]) -> None:
+        """Set leases that are not there. That proves nothing, nor do their renewals until the row has.
 
         One that was let go meanwhile is not there either, and has to stay as it was left.
         """
-        if self._held.get(one.run) is not one:
-            return
-        one.is_verified = False
-        async with asking(LeaseUnavailable, "a lease cannot be taken"):
-            is_taken, tail = await self._take(
-                keys=[lease_of(one.run), stream_of(one.run)],
-                args=[one.value, self._lease_ms, one.ownership.attempt],
-            )
-        if is_taken:
-            self._tell_tail(one, tail)
-        else:
-            self._lose(one)
-        if self._held.get(one.run) is not one:  # it was let go as it was taken
-            await self._let_go([one])
+        asked = [one for one in ones if self._held.get(one.run) is one]
+        for one in asked:
+            one.is_new = one.is_verified = False
+        answers = await self._ask(
+            self._take, asked, lambda one: (one.value, self._lease_ms, one.ownership.attempt)
+        )
+        for one, (is_taken, tail) in answers.items():
+            if is_taken:
+                self._tell_tail(one, tail)
+            else:
+                self._lose(one)
+        await self._let_go([one for one in answers if self._held.get(one.run) is not one])
 
-    async def _verify(self, one: _Held) -> None:
+    async def _ask(
+        self, script: Any, ones: Sequence[_Held], args_of: Callable[[_Held], Sequence[str | int]]
+    ) -> Mapping[_Held, tuple[int, bytes]]:
+        """Run a script over leases, all in one go; who is refused has no answer, and keeps none from theirs.
+
+        Raises `LeaseUnavailable`.
+        """
+        if not ones:
+            return {}
+        async with (
+            asking(LeaseUnavailable, "leases cannot be set"),
+            self._client.pipeline(transaction=False) as pipeline,
+        ):
+            for one in ones:
+                await script(keys=[lease_of(one.run), stream_of(one.run)], args=args_of(one), client=pipeline)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        refusals = [answer for answer in answers if isinstance(answer, Exception)]
+        if refusals:
+            log.warning("leases refused", leases=len(refusals), error=str(refusals[0]))
+        return {
+            one: answer
+            for one, answer in zip(ones, answers, strict=True)
+            if not isinstance(answer, Exception)
+        }
+
+    async def _verify(self, ones: Iterable[_Held]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for one in ones:
+                group.create_task(self._verify_by_row(one))
+
+    async def _verify_by_row(self, one: _Held) -> None:
         """Ask the row whom it names: a newer attempt may have come and gone, and left no lease that tells."""
         if one.ownership.decide(now=time.monotonic()) is Decision.STOP:
             return
@@ -286,6 +323,14 @@ class Leases:
     @property
     def _lease_ms(self) -> int:
         return round(self._lease_s * 1000)
+
+
+async def _patiently(work: Awaitable[None]) -> None:
+    """Do it, or leave it to the next time."""
+    try:
+        await work
+    except LeaseUnavailable as error:
+        log.warning("leases not renewed", error=str(error))
 
 
 def _left_by(attempt: int) -> str:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -64,6 +65,9 @@ async def retire_left_behind(
 class Recovery:
     """Looks at open rows in every process of many: has each lost run taken up, and ends what is cancelled.
 
+    Leases are looked at beside the rows: a database that takes its time would else pull those looks so far
+    apart that nobody could be said to have been away between them.
+
     `engine` performs what this process owns. Where lost runs are not to be claimed for it, `take_up` says
     what is done instead; one that is cancelled is claimed all the same, to be ended at once. `cancel` is how
     an attempt that is performed here hears that it is to end.
@@ -84,44 +88,67 @@ class Recovery:
         self._leases = leases
         self._take_up = take_up
         self._cancel = cancel or engine.cancel
-        self._lost: frozenset[Sight] = frozenset()
+        self._attempts: Mapping[str, int] = {}
+        self._lost: Mapping[Sight, LeaseState] = {}
+        self._has_lost = asyncio.Event()
         self._unreadable: set[Sight] = set()
-        self._absences = Absences(period_s=lease_s, max_gap_s=max(lease_s / 2, 2 * LOOK_S))
+        # Between two looks at most as far apart as a lease is long, no renewal can hide.
+        self._absences = Absences(period_s=lease_s, max_gap_s=max(lease_s, 2 * LOOK_S))
 
     async def keep(self) -> None:
         """Look, for ever."""
-        while True:
-            try:
-                await self._look()
-            except LeaseUnavailable as error:
-                self._absences.broke()
-                self._lost = frozenset()
-                log.warning("lost runs not looked for", error=str(error))
-            except DatabaseUnavailable as error:
-                log.warning("lost runs not looked for", error=str(error))
-            await asyncio.sleep(LOOK_S)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_looking_at_rows())
+            group.create_task(self._keep_looking_at_leases())
 
     def is_lost(self, run: str, attempt: int) -> bool:
         """Whether the last look found that nobody owns the run any more."""
         return (run, attempt) in self._lost
 
-    async def _look(self) -> None:
+    async def _keep_looking_at_rows(self) -> None:
+        while True:
+            try:
+                await self._look_at_rows()
+            except DatabaseUnavailable as error:
+                log.warning("lost runs not looked for", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._has_lost.wait()
+            self._has_lost.clear()
+
+    async def _look_at_rows(self) -> None:
         runs = await self._projects.open_runs()
         for run, seen in runs.items():
             self._leases.row_names(run, seen.attempt)
             if seen.is_cancelled:
                 self._cancel(run, seen.attempt)
-        attempts = {run: seen.attempt for run, seen in runs.items()}
-        leases = await self._leases.look(attempts)
-        absent = [(run, attempts[run]) for run, state in leases.items() if state is LeaseState.ABSENT]
-        left = [(run, attempts[run]) for run, state in leases.items() if state is LeaseState.HANDED_OVER]
-        lost = [*left, *self._absences.saw(absent, now=time.monotonic())]
-        self._lost = frozenset(lost)
-        self._unreadable.intersection_update(attempts.items())
+        self._attempts = {run: seen.attempt for run, seen in runs.items()}
+        lost = {sight: state for sight, state in self._lost.items() if sight in self._attempts.items()}
+        self._unreadable.intersection_update(self._attempts.items())
         ending = [(run, it.attempt) for run, it in runs.items() if it.is_waiting and it.is_cancelled]
         for sight in dict.fromkeys([*ending, *lost]):
             if sight not in self._unreadable:
-                await self._look_after(sight, runs[sight[0]], is_left=sight in left)
+                is_left = lost.get(sight) is LeaseState.HANDED_OVER
+                await self._look_after(sight, runs[sight[0]], is_left=is_left)
+
+    async def _keep_looking_at_leases(self) -> None:
+        while True:
+            try:
+                await self._look_at_leases(self._attempts)
+            except LeaseUnavailable as error:
+                self._absences.broke()
+                self._lost = {}
+                log.warning("lost runs not looked for", error=str(error))
+            await asyncio.sleep(LOOK_S)
+
+    async def _look_at_leases(self, attempts: Mapping[str, int]) -> None:
+        states = {(run, attempts[run]): it for run, it in (await self._leases.look(attempts)).items()}
+        absent = [sight for sight, state in states.items() if state is LeaseState.ABSENT]
+        left = [sight for sight, state in states.items() if state is LeaseState.HANDED_OVER]
+        lost = {sight: states[sight] for sight in (*left, *self._absences.saw(absent, now=time.monotonic()))}
+        if not lost.keys() <= self._lost.keys():
+            self._has_lost.set()
+        self._lost = lost
 
     async def _look_after(self, sight: Sight, seen: OpenRun, *, is_left: bool) -> None:
         """Have a run taken up, or leave it to a version that can read its row."""

@@ -153,7 +153,11 @@ async def test_all_that_a_tick_says_goes_to_redis_in_one_round_trip(redis_server
         StepStarted(at=at(3), step="push_template"),
     )
     with Relay(redis_server.port) as relay:
-        async with journal_at(relay.through(redis_server.url)) as journal:
+        async with (
+            open_redis(relay.through(redis_server.url)) as client,
+            open_subscription(client) as subscription,
+        ):
+            journal = RedisJournal(client, subscription)  # which proves nothing in between
             await journal.append(RUN, events(1), expected_tail=None)  # Redis knows the script from here on
             before = relay.requests
             await journal.append(RUN, numbered(*said, attempt=1, first=2), expected_tail="1-1")

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def is_in(leases: Leases, state: LeaseState, *, attempt: int = 1) -> bool:
-    return (await leases.look({RUN: attempt}))[RUN] is state
+async def is_in(leases: Leases, state: LeaseState, *, run: str = RUN, attempt: int = 1) -> bool:
+    return (await leases.look({run: attempt}))[run] is state
 
 
 async def test_a_lease_is_there_as_long_as_its_process_and_proves_ownership(
@@ -267,6 +268,56 @@ async def test_without_redis_nothing_is_proven_and_nobody_is_declared_dead(
             return ownership.decide(now=time.monotonic()) is Decision.PROCEED
 
         await until(is_proven)
+
+
+async def test_where_redis_takes_no_writes_nobody_is_declared_dead(
+    redis_server: RedisServer, projects: Projects
+) -> None:
+    """Whoever lives cannot say so, and still every lease can be asked for."""
+    async with open_redis(redis_server.url) as client:
+        leases = Leases(client, projects, owner="one", lease_s=LEASE_S)
+        assert await is_in(leases, LeaseState.ABSENT)
+        for refusing in ("min-replicas-to-write", "maxmemory"):
+            redis_server.ask("CONFIG", "SET", refusing, "1")
+            with pytest.raises(LeaseUnavailable):
+                await leases.look({RUN: 1})
+            redis_server.ask("CONFIG", "SET", refusing, "0")
+            assert await is_in(leases, LeaseState.ABSENT)
+
+
+async def test_a_lease_that_cannot_be_set_keeps_no_other_from_its_proof(
+    redis_server: RedisServer, projects: Projects
+) -> None:
+    """Without memory Redis renews what it has, and sets nothing new."""
+    await projects.add(project_of("b2"), idempotency_key="b2")
+    async with open_redis(redis_server.url) as client:
+        leases = Leases(client, projects, owner="one", lease_s=LEASE_S)
+        held = leases.hold(RUN, 1)
+        await leases._renew_all()
+        redis_server.ask("CONFIG", "SET", "maxmemory", "1")
+        leases.hold("b2", 1)
+        held.doubted()
+        await leases._renew_all()
+        assert await client.get(lease_of("b2")) is None
+        assert held.decide(now=time.monotonic()) is Decision.PROCEED
+
+
+async def test_a_new_lease_is_set_at_once_and_renews_no_other(client: "Redis", projects: Projects) -> None:
+    runs = [f"b{number}" for number in range(20)]
+    for run in runs:
+        await projects.add(project_of(run), idempotency_key=run)
+    async with (
+        open_leases(client, projects, owner="one", lease_s=60) as leases,
+        client.monitor() as monitor,
+    ):
+        for run in runs:
+            leases.hold(run, 1)
+            await until(partial(is_in, leases, LeaseState.HELD, run=run))
+        await client.set("the", "end")
+        scripts = 0
+        while "the end" not in (command := (await monitor.next_command())["command"]):
+            scripts += command.startswith("EVALSHA")
+    assert scripts == len(runs)
 
 
 async def test_a_process_that_leaves_hands_over_what_it_holds(client: "Redis", projects: Projects) -> None:

@@ -197,6 +197,13 @@ class Runs(RuleBasedStateMachine):
         self.world.suffer(self.world.redis, "is_frozen", True, seconds)
         self.go_on()
 
+    @precondition(lambda self: self.world.redis.is_up and not self.world.redis.is_read_only)
+    @rule(seconds=LONG_S)
+    def redis_takes_no_writes(self, seconds: float) -> None:
+        injected["Redis takes no writes"] += 1
+        self.world.suffer(self.world.redis, "is_read_only", True, seconds)
+        self.go_on()
+
     @precondition(lambda self: self.world.redis.is_up)
     @rule(seconds=SECONDS, lost=LOST)
     def redis_is_killed(self, seconds: float, lost: int) -> None:

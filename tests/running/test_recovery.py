@@ -1,6 +1,7 @@
 """What a process that ended leaves behind."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from initializer.background import in_background
 from initializer.engines.inline import InlineEngine
 from initializer.journal.file import FileJournal
 from initializer.model.events import Reason
-from initializer.projects.projects import Projects
+from initializer.projects.projects import OpenRun, Projects
 from initializer.projects.schema import projects as table
 from initializer.redis_client import open_redis
 from initializer.running import recovery
@@ -80,6 +81,29 @@ async def test_a_lost_run_of_a_newer_version_is_looked_at_once_and_left_alone(
         assert await stage.projects.attempt_of(stage.project.id) == 1
         left = [it for it in said if it["event"] == "run left alone"]
         assert [it["project"] for it in left] == [stage.project.id]
+
+
+async def test_a_database_that_takes_longer_than_a_lease_delays_a_takeover_and_does_not_prevent_it(
+    stage: Stage, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "LOOK_S", 0.02)
+    open_runs = stage.projects.open_runs
+
+    async def open_runs_slowly() -> Mapping[str, OpenRun]:
+        await asyncio.sleep(3 * LEASE_S)
+        return await open_runs()
+
+    monkeypatch.setattr(stage.projects, "open_runs", open_runs_slowly)
+    await stage.add(step_of("first", nothing))
+    async with (
+        open_redis(redis_url) as client,
+        open_leases(client, stage.projects, owner="one", lease_s=LEASE_S) as leases,
+    ):
+        engine = InlineEngine(leases.hold)
+        looking = Recovery(stage.projects, engine, leases, lease_s=LEASE_S)
+        async with in_background(looking.keep()), asyncio.timeout(DEADLINE_S):
+            while engine.position(stage.project.id) is None:  # noqa: ASYNC110 - a look sets no event
+                await asyncio.sleep(0.01)
 
 
 async def test_the_journal_of_a_run_that_was_over_is_retired_by_the_next_process(stage: Stage) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from initializer.journal.redis import _APPEND
 from initializer.journal.subscription import Listener
@@ -243,6 +244,8 @@ class Redis(Server):
         self.lost_at: float | None = None
         """When it came back with less than it had; None again once something was added."""
         self.lost_messages = 0
+        self.is_read_only = False
+        """Whether it answers and takes no writes, as with a full disk."""
         self.subscriptions: list[Subscription] = []
         self.timeline = timeline
         self._scripts = {
@@ -274,7 +277,11 @@ class Redis(Server):
             subscription.connect()
 
     def run_script(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        return self._scripts[script](*map(_as_bytes, args))
+        return self.write(partial(self._scripts[script], *map(_as_bytes, args)))
+
+    def write(self, change: Callable[[], Any]) -> Any:
+        """What a change gives, or that it is refused."""
+        return ResponseError("read only") if self.is_read_only else change()
 
     def held(self) -> bytes | None:
         """The value of the lease, if it has not run out."""
@@ -407,7 +414,7 @@ class RedisClient:
 
         def append() -> Any:
             answer = serve()
-            if answer[0]:
+            if not isinstance(answer, Exception) and answer[0]:
                 lost_at, self._redis.lost_at = self._redis.lost_at, None
                 if is_refill and lost_at is not None and sent_at >= lost_at:
                     self._on_refill(attempt, lost_at)
@@ -436,6 +443,9 @@ class RedisClient:
 
         return await self._way.ask(serve)
 
+    async def set(self, *_: object, **__: object) -> None:
+        await self._way.ask(lambda: self._redis.write(lambda: None), "lease")
+
     async def mget(self, _keys: Sequence[str]) -> list[bytes | None]:
         return await self._way.ask(lambda: [self._redis.held()])
 
@@ -454,8 +464,12 @@ class Pipeline:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def execute(self) -> list[Any]:
-        return await self._way.ask(lambda: [serve() for serve in self.commands], "lease")
+    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
+        answers = await self._way.ask(lambda: [serve() for serve in self.commands], "lease")
+        if raise_on_error:
+            for refusal in (it for it in answers if isinstance(it, Exception)):
+                raise refusal
+        return answers
 
 
 class Row(Server):

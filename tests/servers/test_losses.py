@@ -123,6 +123,45 @@ def test_a_redis_that_is_frozen_for_20_seconds_takes_no_run_from_its_owner(
     assert cluster.row(project)["attempt"] == 1
 
 
+@pytest.mark.parametrize("refusing", ["min-replicas-to-write", "maxmemory"])
+def test_a_redis_that_answers_and_takes_no_writes_takes_no_run_from_its_owner(
+    start_cluster: StartCluster, gate: Gate, redis_server: RedisServer, refusing: str
+) -> None:
+    cluster = start_cluster(path=gate.path, lease_s="2")
+    one, other = cluster.process(), cluster.process()
+    allow(one, other)
+    for process in (one, other):
+        process.allow("leases refused")
+    gate.hold("create_repo")
+    begun = one.create("Phoenix")
+    one.wait_for_event(begun, type="step_started", step="create_repo")
+    viewers = [Watcher(one, begun), Watcher(other, begun)]
+    with watching(*viewers):
+        wait_for(lambda: all(viewer.events for viewer in viewers), "the first frame of each page")
+        redis_server.ask("CONFIG", "SET", refusing, "1")
+        new = other.create("Griffin")
+        for process, viewer in zip((one, other), viewers, strict=True):
+            wait_for(lambda it=viewer: "reconnecting" in it.last_frame, "what viewers are told")
+            assert process.client.get("/readyz").json()["journal"] == "away"
+        refused = other.stderr.count("lost runs not looked for")
+        wait_for(
+            lambda: other.stderr.count("lost runs not looked for") >= refused + 10,
+            "looks over more than four leases",
+        )
+        gate.release("create_repo")
+        for run in (begun, new):
+            wait_for(lambda run=run: cluster.row(run)["status"] == "active", "the end in the row")
+        redis_server.ask("CONFIG", "SET", refusing, "0")
+        one.wait_for_end(begun)
+        check_seen(*viewers)
+    other.wait_for_end(new)
+    check_whole(cluster, begun)
+    for run in (begun, new):
+        events = cluster.events(run)
+        assert [event["id"] for event in events] == [f"1-{index}" for index in range(1, len(events) + 1)]
+        assert cluster.row(run)["attempt"] == 1
+
+
 def test_the_same_form_sent_to_two_processes_at_once_makes_one_project(start_cluster: StartCluster) -> None:
     cluster = start_cluster()
     processes = [cluster.process(), cluster.process()]
