@@ -16,6 +16,8 @@ from initializer.checks import examine
 
 Settings = Mapping[str, str]
 
+NEWER = "a newer version has migrated the tables"
+
 
 def program(folder: Path, name: str, script: str) -> str:
     """The PATH of a folder with just this program."""
@@ -220,3 +222,13 @@ def test_a_server_started_with_another_umask_or_from_another_folder_finds_its_fi
         assert server.client.get(address).status_code == 200, address
     server.close()
     shutil.rmtree(elsewhere)
+
+
+def test_a_step_back_to_an_older_version_starts_with_a_warning(server: ServerProcess) -> None:
+    server.stop()
+    server.execute("UPDATE alembic_version SET version_num = '9999'")
+    server.allow(NEWER)
+    server.restart()
+    server.wait_for_end(server.create())
+    (complaint,) = server.complaints()
+    assert NEWER in complaint

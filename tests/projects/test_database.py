@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from initializer.model.progress import Status
 from initializer.projects.database import Database, DatabaseUnavailable, migrate, open_database
@@ -165,3 +166,18 @@ async def test_tables_have_the_columns_of_the_schema_after_the_migrations(
     connection.close()
     assert {"id", "slug", "status", "attempt", "initialization_summary", "initialization_error"} <= columns
     assert not any("step" in column for column in columns)
+
+
+async def test_tables_that_a_newer_version_has_migrated_do_for_this_one(database_url: str) -> None:
+    async with open_database(database_url) as database:
+        await Projects(database).add(project_of("a1"), idempotency_key="a1")
+        await database.execute("ALTER TABLE projects ADD COLUMN colour TEXT")
+        await database.execute("UPDATE alembic_version SET version_num = '9999'")
+    with capture_logs() as logs:
+        async with open_database(database_url) as database:
+            projects = Projects(database)
+            await projects.add(project_of("b2"), idempotency_key="b2")
+            assert (await projects.find()).total == 2
+            assert await database.fetch_val("SELECT version_num FROM alembic_version") == "9999"
+    (warning,) = logs
+    assert (warning["log_level"], warning["revisions"]) == ("warning", ["9999"])
