@@ -48,6 +48,7 @@ _MISTAKES = (
     sqlite3.DataError,
     sqlite3.NotSupportedError,
     asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
 )
 """Of these, what was asked is at fault, and the database is not."""
 _NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -80,7 +81,7 @@ class Database:
         self._operations: set[asyncio.Task[Any]] = set()
 
     async def execute(self, query: Any) -> None:
-        """Run a statement. Raises `DatabaseUnavailable`; integrity errors pass as the driver's."""
+        """Run a statement. Raises `DatabaseUnavailable`; integrity and data errors pass as the driver's."""
         await self._run(self._connection.execute(query))
 
     async def fetch_one(self, query: Any) -> Any:

@@ -16,6 +16,7 @@ from initializer.model.events import Reason
 from initializer.model.parameters import Project, RunParameters
 from initializer.model.progress import Status
 from initializer.model.summary import Summary
+from initializer.model.text import is_storable
 from initializer.projects.database import Database
 from initializer.projects.schema import projects
 
@@ -169,11 +170,11 @@ class Projects:
 
     async def get(self, project_id: str) -> ProjectRow | None:
         """The project of that id."""
-        return _row(await self._database.fetch_one(projects.select().where(projects.c.id == project_id)))
+        return await self._with(projects.c.id, project_id)
 
     async def get_by_slug(self, slug: str) -> ProjectRow | None:
         """The project of that slug."""
-        return _row(await self._database.fetch_one(projects.select().where(projects.c.slug == slug)))
+        return await self._with(projects.c.slug, slug)
 
     async def find(
         self,
@@ -185,6 +186,8 @@ class Projects:
         page: int = 1,
     ) -> ProjectPage:
         """A page of projects; `search` is part of a name or slug. What is equal stands newest first."""
+        if not is_storable(search + template):
+            return ProjectPage(rows=[], number=page, total=0)
         conditions: list[sa.ColumnElement[bool]] = []
         if search:
             escaped = search.replace("/", "//").replace("%", "/%").replace("_", "/_")
@@ -211,7 +214,7 @@ class Projects:
 
     async def get_all(self, ids: Iterable[str]) -> list[ProjectRow]:
         """The projects of these ids, those that there are, in one query."""
-        query = projects.select().where(projects.c.id.in_(list(ids)))
+        query = projects.select().where(projects.c.id.in_(list(filter(is_storable, ids))))
         return _rows(await self._database.fetch_all(query))
 
     async def unfinished(self) -> list[ProjectRow]:
@@ -348,6 +351,12 @@ class Projects:
             sa.select(projects.c.attempt, projects.c.status).where(projects.c.id == project_id)
         )
         return held is not None and (held.attempt, held.status) == (attempt, status.value)
+
+    async def _with(self, column: sa.ColumnElement[str], text: str) -> ProjectRow | None:
+        """The row with this text, which may be anything that stood in an address."""
+        if not is_storable(text):
+            return None
+        return _row(await self._database.fetch_one(projects.select().where(column == text)))
 
     async def _claim(
         self, project_id: str, seen_attempt: int, statuses: Iterable[str], **changes: Any

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 
+import asyncpg
 import pytest
 
 from harness.proxy import Relay
@@ -95,6 +96,13 @@ async def test_a_statement_that_both_sides_know_is_one_round_trip(
             before = relay.requests
             await projects.attempt_of("a1")
             assert relay.requests == before + 1
+
+
+async def test_a_value_that_postgresql_cannot_hold_is_no_outage(postgres_url: str) -> None:
+    """As one it would be written again for ever."""
+    async with open_database(postgres_url) as database:
+        with pytest.raises(asyncpg.DataError):
+            await Projects(database).add(project_of("a\0b"), idempotency_key="k")
 
 
 async def test_hundreds_of_cancelled_operations_leak_no_connection(

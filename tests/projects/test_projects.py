@@ -47,6 +47,15 @@ async def test_there_is_no_project_of_another_id_or_slug(projects: Projects) -> 
     assert await projects.attempt_of("a1") is None
 
 
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"], ids=["NUL", "surrogate"])
+async def test_what_no_database_holds_matches_nothing(projects: Projects, text: str) -> None:
+    await add(projects, "a1")
+    assert await projects.get(text) is await projects.get_by_slug(text) is None
+    assert [row.project.id for row in await projects.get_all([text, "a1"])] == ["a1"]
+    for found in (await projects.find(search=text), await projects.find(template=text)):
+        assert (found.rows, found.total) == ([], 0)
+
+
 async def test_a_slug_is_given_once(projects: Projects) -> None:
     await add(projects, "a1", slug="payments")
     with pytest.raises(SlugTaken) as taken:
