@@ -19,6 +19,7 @@ import msgspec
 
 from initializer.errors import InitializerError
 from initializer.forges.git import MINIMUM_GIT
+from initializer.projects.address import sqlite_file
 from initializer.projects.database import has_no_space
 from initializer.redis_client import RedisUnfit, examine_redis, open_redis
 from initializer.settings import BadSetting, Settings
@@ -103,7 +104,7 @@ def _check_room(folder: Path) -> None:
 def check_database(url: str) -> None:
     """Raises `CheckFailed` where the SQLite file of `DATABASE_URL` cannot be opened, or is something else."""
     try:
-        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=5)) as connection:
+        with contextlib.closing(sqlite3.connect(sqlite_file(url), timeout=5)) as connection:
             connection.execute("PRAGMA schema_version")
     except sqlite3.Error as error:
         if has_no_space(error):

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from initializer.errors import InitializerError
+from initializer.projects.address import sqlite_address
 
 __all__ = ["BadSetting", "Settings"]
 
@@ -51,8 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         settings = msgspec.convert(values, cls, strict=True) if values else cls()
         settings = msgspec.structs.replace(settings, data_dir=settings.data_dir.absolute())
         if "database_url" not in given:
-            database = settings.data_dir / "projects.db"
-            settings = msgspec.structs.replace(settings, database_url=f"sqlite:///{database}")
+            address = sqlite_address(settings.data_dir / "projects.db")
+            settings = msgspec.structs.replace(settings, database_url=address)
         settings._check_servers(has_public_url="public_url" in given)
         if "public_url" not in given:
             settings = msgspec.structs.replace(settings, public_url=f"http://localhost:{settings.port}")
@@ -168,6 +169,8 @@ def _database_url(name: str, text: str) -> str:
             name,
             "is neither sqlite:///path/to/projects.db nor postgresql://user:password@host:5432/database",
         )
+    if "#" in text or "?" in text:
+        raise BadSetting(name, "holds a # or a ?, which end a path in an address: write %23 and %3F")
     return text
 
 

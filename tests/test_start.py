@@ -119,6 +119,8 @@ def test_a_machine_that_is_not_as_it_must_be_is_refused_in_one_sentence(
         ("PUBLIC_URL", "https://example.com:99999", "PUBLIC_URL is 'https://example.com:99999'"),
         ("DATABASE_URL", "mysql://db/projects", "DATABASE_URL is neither sqlite:///.* nor postgresql://"),
         ("DATABASE_URL", "postgresql:///projects", "DATABASE_URL is neither"),
+        ("DATABASE_URL", "sqlite:////srv/C#/projects.db", "DATABASE_URL holds a # or a [?].* %23 and %3F"),
+        ("DATABASE_URL", "sqlite:////srv/what?/projects.db", "DATABASE_URL holds a # or a [?]"),
         (
             "DATABASE_URL",
             "postgresql://db/projects",
@@ -197,6 +199,16 @@ def test_a_start_needs_no_setting_and_no_home(tmp_path: Path) -> None:
     server.wait_for_end(server.create("Bare"))
     assert server.data == tmp_path / "data"
     server.close()
+
+
+@pytest.mark.parametrize("name", ["C# x", "a?b", "a%41b", "a\nb", "a\udcffb"])
+def test_a_folder_of_any_name_holds_all_that_is_kept(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    server = ServerProcess(folder).start()
+    server.wait_for_end(server.create())
+    server.close()
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

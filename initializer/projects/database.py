@@ -12,11 +12,12 @@ import asyncpg
 import databases
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from initializer.errors import InitializerError
+from initializer.projects.address import sqlite_file
 
 __all__ = [
     "Database",
@@ -138,7 +139,7 @@ async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterato
     """
     if url.startswith("sqlite"):
         options: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S}
-        await asyncio.to_thread(_keep_write_ahead_log, databases.DatabaseURL(url).database)
+        await asyncio.to_thread(_keep_write_ahead_log, sqlite_file(url))
     else:
         options = {
             "min_size": 1,
@@ -203,7 +204,7 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _driver_url(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}[scheme]
-    return driver + separator + rest
+def _driver_url(url: str) -> URL:
+    if url.startswith("sqlite"):
+        return URL.create("sqlite+aiosqlite", database=sqlite_file(url))
+    return make_url(url).set(drivername="postgresql+asyncpg")
