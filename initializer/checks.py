@@ -177,10 +177,11 @@ async def _check_servers(settings: Settings) -> list[str]:
     try:
         connection = await asyncpg.connect(settings.database_url, timeout=SERVER_LIMIT_S)
         await connection.close()
+    except FileNotFoundError as error:
+        raise CheckFailed("DATABASE_URL names a file in sslrootcert that is not there") from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
-        raise CheckFailed(
-            f"DATABASE_URL names a PostgreSQL that cannot be used: {error or 'it does not answer'}"
-        ) from error
+        reason = str(error).partition("\n")[0] or "it does not answer"
+        raise CheckFailed(f"DATABASE_URL names a PostgreSQL that cannot be used: {reason}") from error
     try:
         async with open_redis(settings.redis_url) as client:
             return await examine_redis(client)

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -13,6 +13,7 @@ from initializer.projects.address import sqlite_address
 __all__ = ["BadSetting", "Settings"]
 
 INLINE, BULLMQ = "inline", "bullmq"
+_POSTGRESQL_PARAMETERS = {"sslmode", "sslrootcert"}
 
 
 class BadSetting(InitializerError):
@@ -163,6 +164,8 @@ def _origins(name: str, text: str) -> tuple[str, ...]:
 def _database_url(name: str, text: str) -> str:
     scheme, _, rest = text.partition("://")
     if scheme in ("postgresql", "postgres") and urlsplit(text).hostname:
+        if unknown := sorted(dict(parse_qsl(urlsplit(text).query)).keys() - _POSTGRESQL_PARAMETERS):
+            raise BadSetting(name, f"has the parameter {unknown[0]}; it takes sslmode and sslrootcert")
         return f"postgresql://{rest}"
     if not text.startswith("sqlite:///"):
         raise BadSetting(

@@ -76,6 +76,13 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def encrypted_postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL that takes encrypted connections too, for all tests that do not harm it."""
+    with open_postgres(is_encrypted=True) as server:
+        yield server
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where FORBID_SKIPS is set, as in CI, what was not tested counts as failed."""
     if os.environ.get("FORBID_SKIPS") and _skipped(session.config):

@@ -126,6 +126,11 @@ def test_a_machine_that_is_not_as_it_must_be_is_refused_in_one_sentence(
             "postgresql://db/projects",
             "REDIS_URL is not set, but DATABASE_URL names",
         ),
+        (
+            "DATABASE_URL",
+            "postgresql://db/projects?sslmode=require&channel_binding=require",
+            "DATABASE_URL has the parameter channel_binding; it takes sslmode and sslrootcert",
+        ),
         ("REDIS_URL", "redis://cache", "DATABASE_URL does not name a PostgreSQL, but REDIS_URL is set"),
         ("REDIS_URL", "http://cache", "REDIS_URL is no address such as redis://"),
         ("ENGINE", "celery", "ENGINE is .celery.; it takes inline or bullmq"),

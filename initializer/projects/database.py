@@ -12,8 +12,8 @@ import asyncpg
 import databases
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from initializer.errors import InitializerError
@@ -142,6 +142,7 @@ async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterato
         await asyncio.to_thread(_keep_write_ahead_log, sqlite_file(url))
     else:
         options = {
+            "dsn": url,  # for its parameters, which the package leaves out
             "min_size": 1,
             "max_size": pool_size,
             "command_timeout": COMMAND_TIMEOUT_S,
@@ -189,7 +190,7 @@ def _keep_write_ahead_log(path: str) -> None:
 
 async def migrate(url: str) -> None:
     """Bring the database's tables to this version; processes that start together take turns."""
-    engine = create_async_engine(_driver_url(url), poolclass=NullPool)
+    engine = _engine(url)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade)
@@ -204,7 +205,9 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _driver_url(url: str) -> URL:
+def _engine(url: str) -> AsyncEngine:
+    """PostgreSQL's driver reads the address itself, as it does for every other connection."""
     if url.startswith("sqlite"):
-        return URL.create("sqlite+aiosqlite", database=sqlite_file(url))
-    return make_url(url).set(drivername="postgresql+asyncpg")
+        file = URL.create("sqlite+aiosqlite", database=sqlite_file(url))
+        return create_async_engine(file, poolclass=NullPool)
+    return create_async_engine("postgresql+asyncpg://", connect_args={"dsn": url}, poolclass=NullPool)

@@ -22,7 +22,12 @@ from harness.waiting import wait_for
 
 __all__ = ["PostgresServer", "RedisServer", "open_postgres", "strace_program"]
 
-DEBIAN_PACKAGES = {"redis-server": "redis-server", "initdb": "postgresql", "strace": "strace"}
+DEBIAN_PACKAGES = {
+    "redis-server": "redis-server",
+    "initdb": "postgresql",
+    "strace": "strace",
+    "openssl": "openssl",
+}
 _DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 
 
@@ -210,6 +215,28 @@ class PostgresServer(_Server):
         assert answer.returncode == 0, answer.stderr
         return answer.stdout.strip()
 
+    @property
+    def certificate(self) -> Path:
+        """What it shows on encrypted connections; nobody else has signed it."""
+        return self._data / "server.crt"
+
+    def encrypt(self) -> None:
+        """Have it take encrypted connections too, from its next start on."""
+        subprocess.run(
+            [
+                *self._as_owner,
+                *(postgres_program("openssl"), "req", "-x509", "-nodes", "-subj", "/CN=test"),
+                *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+                *("-addext", f"subjectAltName=IP:{self.host.address}"),
+                *("-keyout", str(self._data / "server.key"), "-out", str(self.certificate)),
+            ],
+            check=True,
+            cwd=self.folder,
+            capture_output=True,
+        )
+        with (self._data / "postgresql.conf").open("a") as settings:
+            settings.write("ssl = on\n")
+
     def stop(self) -> None:
         """End it at once but in order: open connections are cut."""
         assert self._process is not None
@@ -253,11 +280,12 @@ def _as_postgres(folder: Path) -> Sequence[str]:
 
 
 @contextlib.contextmanager
-def open_postgres(host: Host = THIS_HOST) -> Iterator[PostgresServer]:
+def open_postgres(host: Host = THIS_HOST, *, is_encrypted: bool = False) -> Iterator[PostgresServer]:
     """A running PostgreSQL, in a folder beside those of pytest: its user may not enter them."""
     postgres_program("initdb")
-    with (
-        tempfile.TemporaryDirectory(prefix="test-postgres-", ignore_cleanup_errors=True) as folder,
-        PostgresServer(Path(folder), host) as server,
-    ):
-        yield server
+    with tempfile.TemporaryDirectory(prefix="test-postgres-", ignore_cleanup_errors=True) as folder:
+        server = PostgresServer(Path(folder), host)
+        if is_encrypted:
+            server.encrypt()
+        with server:
+            yield server

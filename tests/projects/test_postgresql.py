@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import ssl
 
 import asyncpg
 import pytest
@@ -12,7 +13,7 @@ from harness.servers import PostgresServer
 from initializer.model.events import Reason, Started, StepFailed
 from initializer.model.progress import Status, fold
 from initializer.model.summary import Summary, summarise
-from initializer.projects.database import DatabaseUnavailable, open_database
+from initializer.projects.database import DatabaseUnavailable, migrate, open_database
 from initializer.projects.projects import Projects
 from model.runs import PIPELINE, at, numbered, project_of
 
@@ -96,6 +97,35 @@ async def test_a_statement_that_both_sides_know_is_one_round_trip(
             before = relay.requests
             await projects.attempt_of("a1")
             assert relay.requests == before + 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_encrypted"),
+    [("disable", False), ("prefer", True), ("require", True), ("verify-ca", True), ("verify-full", True)],
+)
+async def test_connections_are_encrypted_as_the_address_asks(
+    encrypted_postgres: PostgresServer, mode: str, is_encrypted: bool
+) -> None:
+    url = f"{encrypted_postgres.new_database()}?sslmode={mode}&sslrootcert={encrypted_postgres.certificate}"
+    async with open_database(url) as database:
+        query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        assert await database.fetch_val(query) is is_encrypted
+
+
+async def test_a_server_that_does_not_prove_who_it_is_is_told_nothing(
+    encrypted_postgres: PostgresServer, postgres_server: PostgresServer
+) -> None:
+    postgres_server.encrypt()
+    url = f"{encrypted_postgres.new_database()}?sslmode=verify-full&sslrootcert={postgres_server.certificate}"
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await migrate(url)
+
+
+async def test_a_server_without_encryption_is_not_asked_where_the_address_demands_it(
+    postgres_url: str,
+) -> None:
+    with pytest.raises(ConnectionError, match="SSL"):
+        await migrate(f"{postgres_url}?sslmode=require")
 
 
 async def test_a_value_that_postgresql_cannot_hold_is_no_outage(postgres_url: str) -> None:

@@ -1,6 +1,7 @@
 """What stops a start on servers says so in one sentence, from the real command line."""
 
 import json
+import ssl
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,29 @@ def test_a_postgresql_that_does_not_answer_is_named_without_its_password(setting
 def test_a_database_that_is_not_there_is_named(settings: Settings, shared_postgres: PostgresServer) -> None:
     settings["DATABASE_URL"] = shared_postgres.url("nowhere")
     assert 'database "nowhere" does not exist' in refusal(settings)
+
+
+def test_a_postgresql_that_does_not_prove_who_it_is_is_refused(
+    settings: Settings, encrypted_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    url = f"{encrypted_postgres.new_database()}?sslmode=verify-full"
+    settings["HOME"] = str(tmp_path)  # where another authority may be named
+    settings["DATABASE_URL"] = url
+    assert 'root.crt" does not exist' in refusal(settings)
+    settings["DATABASE_URL"] = f"{url}&sslmode=yes"
+    assert "`sslmode` parameter must be one of: disable, allow" in refusal(settings)
+    settings["DATABASE_URL"] = f"{url}&sslrootcert=/no/such.crt"
+    assert refusal(settings) == "DATABASE_URL names a file in sslrootcert that is not there"
+    settings["DATABASE_URL"] = f"{url}&sslrootcert={ssl.get_default_verify_paths().openssl_cafile}"
+    assert "certificate verify failed" in refusal(settings)
+
+
+def test_an_address_that_demands_encryption_is_served_from(
+    start_cluster: StartCluster, encrypted_postgres: PostgresServer
+) -> None:
+    parameters = f"sslmode=verify-full&sslrootcert={encrypted_postgres.certificate}"
+    cluster = start_cluster(database_url=f"{encrypted_postgres.new_database()}?{parameters}")
+    assert cluster.process().client.get("/projects/none").status_code == 404
 
 
 def test_every_process_has_to_be_told_the_same_address(settings: Settings) -> None:
