@@ -56,9 +56,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             address = sqlite_address(settings.data_dir / "projects.db")
             settings = msgspec.structs.replace(settings, database_url=address)
         settings._check_servers(has_public_url="public_url" in given)
-        if "public_url" not in given:
-            settings = msgspec.structs.replace(settings, public_url=f"http://localhost:{settings.port}")
         settings._check_exposure()
+        if "public_url" not in given:
+            settings._check_stays_here()
+            settings = msgspec.structs.replace(settings, public_url=f"http://localhost:{settings.port}")
         return settings
 
     @property
@@ -100,6 +101,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "HOST",
                 f"is {self.host}, which other machines can reach, and there are no accounts yet: whoever "
                 "reaches the app may do everything. Set TRUST_NETWORK=1 if everyone on that network may.",
+            )
+
+    def _check_stays_here(self) -> None:
+        """Without `PUBLIC_URL`, clone URLs and manifests name localhost and the port, whoever reads them."""
+        if not is_loopback(self.host):
+            raise BadSetting(
+                "PUBLIC_URL",
+                f"is not set, but HOST is {self.host}: clone URLs and manifests need an address that others "
+                f"reach, such as http://projects.example.com:{self.port}",
+            )
+        if self.port == 0:
+            raise BadSetting(
+                "PORT", "is 0, but PUBLIC_URL is not set: clone URLs and manifests need a port that stays"
             )
 
 

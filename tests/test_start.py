@@ -107,6 +107,7 @@ def test_a_machine_that_is_not_as_it_must_be_is_refused_in_one_sentence(
     [
         ("PORT", "http", "PORT is 'http'; it takes a whole number from 0 to 65535"),
         ("PORT", "65536", "PORT is '65536'"),
+        ("PORT", "0", "PORT is 0, but PUBLIC_URL is not set"),
         ("PORT", "-1", "PORT is '-1'"),
         ("PORT", "٨٠٠٠", "PORT is '٨٠٠٠'"),
         ("MAX_CONCURRENT_RUNS", "0", "MAX_CONCURRENT_RUNS is '0'; it takes a whole number from 1"),
@@ -162,6 +163,16 @@ def test_a_start_for_everybody_is_refused_where_nobody_has_an_account(tmp_path: 
 
 
 @pytest.mark.parametrize("command", ["serve", "doctor"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.7.7"])
+def test_a_start_for_a_network_that_would_be_told_of_localhost_is_refused(
+    tmp_path: Path, host: str, command: str
+) -> None:
+    settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": str(free_port()), "HOST": host}
+    settings["TRUST_NETWORK"] = "1"
+    check_refusal(command, settings, f"PUBLIC_URL is not set, but HOST is {host}: .* such as http://")
+
+
+@pytest.mark.parametrize("command", ["serve", "doctor"])
 def test_a_port_that_is_in_use_is_named(tmp_path: Path, command: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -177,7 +188,7 @@ def test_a_data_folder_that_another_process_holds_is_refused(server: ServerProce
 
 def test_a_network_that_is_trusted_is_served(tmp_path: Path) -> None:
     settings = {"DATA_DIR": str(tmp_path), "PORT": "0", "HOST": "0.0.0.0", "TRUST_NETWORK": "1"}
-    ended = initializer("doctor", settings)
+    ended = initializer("doctor", {**settings, "PUBLIC_URL": "http://projects.example.com"})
     assert ended.returncode == 0, ended.stdout
 
 

@@ -174,7 +174,7 @@ def test_nothing_is_kept_in_cookies(site: ServerProcess) -> None:
 def test_on_a_trusted_network_addresses_are_answered_and_names_of_others_are_not(
     start_server: StartServer,
 ) -> None:
-    server = start_server(trust_network="1", host="0.0.0.0")
+    server = start_server(trust_network="1", host="0.0.0.0", public_url="http://projects.example.com")
     assert raw_answer(server, "/livez", "192.168.7.7:8000").startswith("HTTP/1.1 200 ")
     assert raw_answer(server, "/livez", "evil.example:8000").startswith("HTTP/1.1 400 ")
 
