@@ -52,6 +52,7 @@ PLAIN = (
     # Why they fail
     "the repository", "the GitOps repository",
     "the repository does not have the commit of its template",
+    "the repository does not have the commit of its environments",
     "its outputs are no JSON object",
     "the worker stopped three times here",
     "no space is left on the disk of the database; make room there",
@@ -88,7 +89,7 @@ PATTERNS = (
     "the name %(name)s is kept for the repository that all projects share",
     "the repository %(name)s has commits that this project did not make",
     "the template %(name)s has changed since this project was created; "
-    "create the project again to start from the new version",
+    "create the project under another name to start from the new version",
     "there is no template %(name)s; there are %(names)s",
     "%(name)s cannot be the name of a repository",
     "%(name)s cannot be the id of a project",
@@ -100,6 +101,8 @@ PATTERNS = (
     "the repository lacks %(names)s of its template",
     "%(where)s lacks %(names)s",
     "%(where)s has other text in %(names)s than this run wrote",
+    "the folder %(folder)s of the GitOps repository is not as this run left it; "
+    "restart the run to write it anew",
     "1 problem in the manifests of %(where)s: %(problems)s",
     "%(count)s problems in the manifests of %(where)s: %(problems)s",
     "the %(kind)s %(name)s, which this run made, is gone",

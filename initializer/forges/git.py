@@ -131,6 +131,21 @@ class Git:
             for found, *values in rows
         ]
 
+    async def paths_of(self, commit: str) -> list[str]:
+        """The paths that a commit added or changed, sorted."""
+        options = ("-r", "-z", "--root", "--no-commit-id", "--name-only")
+        return (await self("diff-tree", *options, commit)).split("\0")[:-1]
+
+    async def changes_since(self, commit: str) -> dict[str, str]:
+        """What is no longer as it was in that commit: path -> git's letter, D for a file that is gone."""
+        fields = (await self("diff", "--name-status", "--no-renames", "-z", commit, "HEAD")).split("\0")
+        return dict(zip(fields[1::2], fields[::2], strict=False))
+
+    async def tree(self, folder: str) -> str | None:
+        """The hash of all that a folder holds in the commit that stands checked out; None without one."""
+        entry = await self("ls-tree", "-d", "HEAD", folder)  # mode, type, hash, path
+        return entry.split()[2] if entry else None
+
     async def push(self, *, old: str | None) -> None:
         """Set the remote's `main` to ours, only if it is `old` (None: absent) at that moment.
 

@@ -6,7 +6,7 @@ from initializer.steps.files import write_files
 from initializer.steps.repository import clone_project, commit_and_push, count_files, find_commit
 from initializer.steps.step import Outputs, Step, StepContext
 
-__all__ = ["CreateEnvironments", "expected_files"]
+__all__ = ["CreateEnvironments"]
 
 
 class CreateEnvironments(Step):
@@ -26,7 +26,7 @@ class CreateEnvironments(Step):
         if commit is None:
             for environment in environments:
                 context.resource("environment", environment, "planned")
-            files = expected_files(context)
+            files = _files(context)
             context.progress(30, f"Writing {len(files)} manifests")
             write_files(git.folder, files)
             title = f"Add environments: {', '.join(environments)}"
@@ -42,8 +42,8 @@ class CreateEnvironments(Step):
         return {"environments": list(environments), "environments_commit": commit}
 
 
-def expected_files(context: StepContext) -> dict[str, str]:
-    """The files this step gives the repository: path -> text."""
+def _files(context: StepContext) -> dict[str, str]:
+    """What this step gives the repository: path -> text."""
     project = context.project
     template = find_template(project.parameters.template.name)
     return dict(environment_files(project.slug, project.parameters.environments, port=template.port))

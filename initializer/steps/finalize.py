@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from initializer.forges.forge import GITOPS_SLUG
+from initializer.forges.git import Git
 from initializer.manifests.gitops import gitops_path
 from initializer.manifests.kustomize import overlay_path
 from initializer.model.events import Resource
-from initializer.steps.repository import clone_project, git_of
-from initializer.steps.shared_repository import is_own_folder
+from initializer.steps.repository import clone_project
+from initializer.steps.shared_repository import clone_shared, is_own_folder
 from initializer.steps.step import Outputs, Step, StepContext, StepError
 
 __all__ = ["Finalize"]
@@ -54,7 +55,7 @@ class Finalize(Step):
         if not await has_repository(project.slug):
             raise StepError(f"the repository {project.slug}, which this run made, is gone")
         own = await clone_project(context)
-        shared = context.work_folder / "gitops"
+        shared: Git | None = None  # fetched by the first that looks there
 
         async def has_branch(name: str) -> bool:
             refs = await own.remote_refs("origin", f"refs/heads/{name}")
@@ -64,9 +65,9 @@ class Finalize(Step):
             return _is_file(own.folder / overlay_path(name) / "kustomization.yaml")
 
         async def has_gitops_folder(name: str) -> bool:
-            if not _is_file(shared / ".git" / "HEAD"):
-                await git_of(context).clone(context.forge.remote(GITOPS_SLUG), shared, is_shallow=True)
-            return is_own_folder(shared / name, project)
+            nonlocal shared
+            shared = shared or await clone_shared(context)
+            return is_own_folder(shared.folder / name, project)
 
         return {
             "repository": has_repository,

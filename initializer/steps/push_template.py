@@ -81,7 +81,7 @@ def chosen_template(project: Project) -> Template:
     if template.version != reference.version:
         raise StepError(
             f"the template {template.name} has changed since this project was created; "
-            "create the project again to start from the new version"
+            "create the project under another name to start from the new version"
         )
     return template
 

@@ -12,7 +12,7 @@ from initializer.model.parameters import Project
 from initializer.steps.repository import git_of, trailers
 from initializer.steps.step import StepContext, StepError
 
-__all__ = ["MARK_FILE", "change_shared", "clear_folder", "is_own_folder", "refuse_stranger"]
+__all__ = ["MARK_FILE", "change_shared", "clear_folder", "clone_shared", "is_own_folder", "refuse_stranger"]
 
 MARK_FILE = ".initializer-project"
 """Holds the id of the project that a folder belongs to. No GitOps tool reads it: it is no YAML."""
@@ -23,18 +23,22 @@ MAX_WAIT_S = 2.0
 _random = random.SystemRandom()
 
 
+async def clone_shared(context: StepContext) -> Git:
+    """The last commit of the shared repository, in the work folder."""
+    remote = context.forge.remote(GITOPS_SLUG)
+    return await git_of(context).clone(remote, context.work_folder / "gitops", is_shallow=True)
+
+
 async def change_shared(
-    context: StepContext, *, folder: str, step: str, title: str, change: Callable[[Path], None]
+    context: StepContext, git: Git, *, folder: str, step: str, title: str, change: Callable[[Path], None]
 ) -> str | None:
-    """Apply `change` to the project's folder of the shared repository, and push that as one commit.
+    """Apply `change` to the project's folder in a clone of the shared repository, and push it as one commit.
 
     Where somebody else pushed first, it is done again on top of theirs: each refusal means that another run
     got on, so some tries are enough. Gives the commit's hash, or None where `change` changed nothing.
     Raises what `change` raises, and `PushRefused` after `MAX_TRIES`.
     """
-    clone = context.work_folder / "shared"
-    git = await git_of(context).clone(context.forge.remote(GITOPS_SLUG), clone, is_shallow=True)
-    own = clone / folder
+    own = git.folder / folder
     refusals_unmoved = 0  # in a row, without another run having got on
     for tries in range(1, MAX_TRIES + 1):
         old, was_there = await git.head(), own.exists()

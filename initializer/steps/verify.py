@@ -2,18 +2,19 @@
 
 import asyncio
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from initializer.catalog.catalog import find_template
-from initializer.forges.forge import GITOPS_SLUG
 from initializer.forges.git import Git
 from initializer.manifests.check import MANIFEST_FOLDERS, check_manifests
 from initializer.manifests.gitops import gitops_path
 from initializer.processes import CommandFailed, Limits
-from initializer.steps import create_environments, push_template, setup_gitops
+from initializer.steps.create_environments import CreateEnvironments
 from initializer.steps.files import read_texts, tree_of
-from initializer.steps.repository import clone_project, find_commit, git_of
+from initializer.steps.push_template import PYTHON_ENVIRONMENT, PushTemplate
+from initializer.steps.repository import clone_project, find_commit
+from initializer.steps.shared_repository import clone_shared, is_own_folder
 from initializer.steps.step import Outputs, Step, StepContext, StepError
 
 __all__ = ["Verify"]
@@ -36,12 +37,13 @@ class Verify(Step):
         context.progress(0, "Cloning the repository", substep=("Cloning", 0))
         git = await clone_project(context)
         context.progress(10, "Cloning the GitOps repository", substep=("Cloning", 50))
-        gitops = context.work_folder / "gitops"
-        await git_of(context).clone(context.forge.remote(GITOPS_SLUG), gitops, is_shallow=True)
+        gitops = await clone_shared(context)
+        own_folder = gitops.folder / gitops_path(context.project.slug)
         context.progress(20, "Checking that every file is there", substep=("Files", 0))
-        files = await self._check_files(context, git, gitops)
+        files = await self._check_template(context, git) + await self._check_environments(context, git)
+        files += await self._check_gitops(context, gitops, own_folder)
+        context.log(f"All {files} files are there")
         context.progress(35, "Checking the manifests", substep=("Manifests", 0))
-        own_folder = gitops / gitops_path(context.project.slug)
         manifests = await self._check_manifests(context, git.folder, "the repository", MANIFEST_FOLDERS)
         manifests += await self._check_manifests(context, own_folder, "the GitOps repository", ("",))
         context.progress(50, "Running the template's own tests", substep=("Tests", 0))
@@ -49,21 +51,39 @@ class Verify(Step):
         context.progress(100, "Everything is as it should be", substep=("Tests", 100))
         return {"verified": {"files": files, "manifests": manifests, "tests": has_tests}}
 
-    async def _check_files(self, context: StepContext, git: Git, gitops: Path) -> int:
-        commit = await find_commit(git, context.project, push_template.PushTemplate.name)
+    async def _check_template(self, context: StepContext, git: Git) -> int:
+        commit = await find_commit(git, context.project, PushTemplate.name)
         if commit is None:
             raise StepError("the repository does not have the commit of its template")
-        names = (await git("ls-tree", "-r", "-z", "--name-only", commit)).split("\0")[:-1]
-        missing = sorted(set(names) - set(tree_of(git.folder)))
+        missing = [path for path, letter in (await git.changes_since(commit)).items() if letter == "D"]
         if missing:
             raise StepError(f"the repository lacks {_listed(missing)} of its template")
-        manifests = create_environments.expected_files(context)
-        _compare(git.folder, manifests, "the repository")
-        shared = setup_gitops.expected_files(context)
-        _compare(gitops, shared, "the GitOps repository")
-        count = len(names) + len(manifests) + len(shared)
-        context.log(f"All {count} files are there")
-        return count
+        return len(await git.paths_of(commit))
+
+    async def _check_environments(self, context: StepContext, git: Git) -> int:
+        """By what was committed, not by what this version would write: the run may have begun before it."""
+        commit = await find_commit(git, context.project, CreateEnvironments.name)
+        if commit is None:
+            raise StepError("the repository does not have the commit of its environments")
+        paths, changes = await git.paths_of(commit), await git.changes_since(commit)
+        missing = [path for path in paths if changes.get(path) == "D"]
+        if missing:
+            raise StepError(f"the repository lacks {_listed(missing)}")
+        other = [path for path in paths if path in changes]
+        if other:
+            raise StepError(f"the repository has other text in {_listed(other)} than this run wrote")
+        return len(paths)
+
+    async def _check_gitops(self, context: StepContext, git: Git, own: Path) -> int:
+        """By the hash that was left there; a run that an older version began may know of none."""
+        folder = gitops_path(context.project.slug)
+        tree = await git.tree(folder)
+        if not is_own_folder(own, context.project) or tree != context.outputs.get("gitops_tree", tree):
+            raise StepError(
+                f"the folder {folder} of the GitOps repository is not as this run left it; "
+                "restart the run to write it anew"
+            )
+        return len(tree_of(own))
 
     async def _check_manifests(
         self, context: StepContext, folder: Path, where: str, strict_folders: Iterable[str]
@@ -94,24 +114,13 @@ class Verify(Step):
             await context.run_command(
                 command,
                 cwd=folder,
-                env={**push_template.PYTHON_ENVIRONMENT, "TMPDIR": str(temporary)},
+                env={**PYTHON_ENVIRONMENT, "TMPDIR": str(temporary)},
                 timeout_s=TEST_TIMEOUT_S,
                 limits=TEST_LIMITS,
             )
         except CommandFailed as error:
             raise StepError(f"the template's own tests failed: {error}") from error
         return True
-
-
-def _compare(folder: Path, expected: Mapping[str, str], where: str) -> None:
-    present = set(tree_of(folder))
-    missing = sorted(set(expected) - present)
-    if missing:
-        raise StepError(f"{where} lacks {_listed(missing)}")
-    found = read_texts(folder, list(expected))
-    other = sorted(name for name, text in expected.items() if found[name] != text)
-    if other:
-        raise StepError(f"{where} has other text in {_listed(other)} than this run wrote")
 
 
 def _listed(names: list[str]) -> str:

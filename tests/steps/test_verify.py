@@ -8,9 +8,14 @@ from real_context import RealContext, make_project
 
 from initializer.forges.git import Git
 from initializer.forges.local import LocalForge
+from initializer.steps import create_environments, setup_gitops
 from initializer.steps.builtin import BUILTIN_STEPS
+from initializer.steps.create_repo import CreateRepo
 from initializer.steps.finalize import Finalize
+from initializer.steps.push_template import PushTemplate
 from initializer.steps.repository import git_of
+from initializer.steps.setup_gitops import SetupGitops
+from initializer.steps.shared_repository import MARK_FILE
 from initializer.steps.step import StepError
 from initializer.steps.verify import Verify
 
@@ -42,11 +47,11 @@ async def change(context: RealContext, slug: str, edit: Callable[[Path], object]
         ("shop", "README.md", None, r"the repository lacks README\.md of its template"),
         ("shop", "deploy/base/kustomization.yaml", None, r"the repository lacks deploy/base/kust"),
         ("shop", "deploy/base/kustomization.yaml", "a: 1", r"has other text in deploy/base/kust"),
+        ("shop", "deploy/overlays/production/kustomization.yaml", "a: 1", "other text in deploy/overlays/pr"),
         ("shop", "deploy/base/more.yaml", "kind: Nonesuch\napiVersion: v1", "unknown kind: Nonesuch of v1"),
         ("shop", "notes.yaml", "a: [", r"1 problem in the manifests of the repository: notes\.yaml"),
-        ("gitops", "projects/shop/kustomization.yaml", None, "the GitOps repository lacks projects/shop/k"),
-        ("gitops", "projects/shop/.initializer-project", "x", "the GitOps repository has other text in"),
-        ("gitops", "projects/shop/more.yaml", "kind: X\napiVersion: v1", "unknown kind: X of v1"),
+        ("gitops", "projects/shop/kustomization.yaml", None, "the folder projects/shop of the GitOps rep"),
+        ("gitops", "projects/shop/.initializer-project", "x", "is not as this run left it; restart the run"),
     ],
 )
 async def test_what_is_not_as_the_run_made_it_is_named(
@@ -61,6 +66,45 @@ async def test_what_is_not_as_the_run_made_it_is_named(
     await change(made, slug, edit)
     with pytest.raises(StepError, match=sentence):
         await made.perform(Verify())
+
+
+@pytest.mark.parametrize("knows_the_tree", [True, False])
+async def test_a_run_is_judged_by_what_it_committed_not_by_what_this_version_would_write(
+    made: RealContext, monkeypatch: pytest.MonkeyPatch, *, knows_the_tree: bool
+) -> None:
+    for module, name in ((create_environments, "environment_files"), (setup_gitops, "gitops_files")):
+        monkeypatch.setattr(module, name, lambda *_, **__: {"other.yaml": "a: 1"})
+    if not knows_the_tree:  # as where `setup_gitops` ran before there was such an output
+        made.outputs.pop("gitops_tree")
+    await made.perform(Verify())
+
+
+async def test_a_run_is_verified_under_another_address_than_it_began_under(
+    made: RealContext, tmp_path: Path
+) -> None:
+    made.forge = LocalForge(tmp_path / "forge", "http://localhost:9000")
+    await made.perform(Verify())
+
+
+async def test_a_run_that_knows_no_tree_has_its_mark_and_its_manifests_checked(made: RealContext) -> None:
+    made.outputs.pop("gitops_tree")
+    unknown = "kind: X\napiVersion: v1"
+    await change(made, "gitops", lambda folder: (folder / "projects/shop/more.yaml").write_text(unknown))
+    with pytest.raises(StepError, match="unknown kind: X of v1"):
+        await made.perform(Verify())
+    await change(made, "gitops", lambda folder: (folder / "projects/shop" / MARK_FILE).unlink())
+    with pytest.raises(StepError, match="is not as this run left it"):
+        await made.perform(Verify())
+
+
+async def test_a_repository_without_the_commit_of_its_environments_is_found(
+    make_context: Callable[..., RealContext],
+) -> None:
+    context = make_context(make_project(template="bare"))
+    for step in (CreateRepo(), PushTemplate(), SetupGitops()):
+        await context.perform(step)
+    with pytest.raises(StepError, match="the repository does not have the commit of its environments"):
+        await context.perform(Verify())
 
 
 async def test_a_link_that_leaves_the_repository_is_refused(made: RealContext) -> None:
