@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -64,14 +65,14 @@ class Limits:
     processes: int | None = None
 
     def options(self) -> list[str]:
-        """As options of prlimit."""
-        pairs = {
-            "as": self.memory_bytes,
-            "cpu": self.cpu_s,
-            "fsize": self.file_bytes,
-            "nproc": self.processes,
-        }
-        return [f"--{name}={value}" for name, value in pairs.items() if value is not None]
+        """As options of prlimit, none above what the system grants this process: only root may raise that."""
+        limits = (
+            ("as", resource.RLIMIT_AS, self.memory_bytes),
+            ("cpu", resource.RLIMIT_CPU, self.cpu_s),
+            ("fsize", resource.RLIMIT_FSIZE, self.file_bytes),
+            ("nproc", resource.RLIMIT_NPROC, self.processes),
+        )
+        return [f"--{name}={_granted(kind, value)}" for name, kind, value in limits if value is not None]
 
 
 class RunCommand(Protocol):
@@ -307,6 +308,11 @@ def _start(
         start_new_session=True,
         bufsize=0,
     )
+
+
+def _granted(kind: int, value: int) -> int:
+    _, hard = resource.getrlimit(kind)
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def _with_limits(command: Sequence[str], limits: Limits | None) -> list[str]:

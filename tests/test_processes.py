@@ -198,6 +198,25 @@ async def test_limits_hold_for_memory_processor_and_files(tmp_path: Path) -> Non
     assert (tmp_path / "big").stat().st_size <= 1_000_000
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are set by prlimit, a program of Linux")
+async def test_where_the_system_grants_less_than_a_limit_that_holds(tmp_path: Path) -> None:
+    code = """
+        import asyncio, ctypes, sys
+        from pathlib import Path
+        from resource import RLIMIT_FSIZE, RLIMIT_NPROC, setrlimit
+        from initializer.processes import Limits, run_program
+
+        PR_CAPBSET_DROP = CAP_SYS_RESOURCE = 24  # lets root raise what is granted
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0)
+        setrlimit(RLIMIT_FSIZE, (3000, 3000))
+        setrlimit(RLIMIT_NPROC, (3000, 3000))
+        tell = "from resource import *; print(*map(getrlimit, (RLIMIT_FSIZE, RLIMIT_NPROC, RLIMIT_CPU)))"
+        limits = Limits(memory_bytes=1 << 30, cpu_s=60, file_bytes=50_000, processes=4096)
+        print(asyncio.run(run_program([sys.executable, "-c", tell], home=Path.cwd(), limits=limits)))
+    """
+    assert (await run_python(code, tmp_path)).strip() == "(3000, 3000) (3000, 3000) (60, 60)"
+
+
 async def test_leaving_the_block_early_ends_the_child(tmp_path: Path) -> None:
     async with open_child(["sh", "-c", "echo ready; sleep 60"], home=tmp_path) as child:
         assert await child.stdout.readline() == b"ready\n"
