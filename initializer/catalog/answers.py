@@ -14,8 +14,17 @@ _UNWANTED = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
 
-_TAKEN_PACKAGES = frozenset({"starlette", "uvicorn", "anyio", "click", "h11", "idna", "tests", "test", "src"})
-"""Packages that stand beside the project's own at run time, and folders of the template."""
+_TAKEN_PACKAGES = frozenset({
+    # What the service requires, directly or not
+    "anyio", "click", "exceptiongroup", "h11", "idna", "sniffio", "starlette", "typing_extensions", "uvicorn",
+    # What those import where it is there, in any version of Python
+    "a2wsgi", "annotationlib", "colorama", "dotenv", "gunicorn", "httptools", "httpx", "httpx2",
+    "itsdangerous", "jinja2", "multipart", "opentelemetry", "outcome", "pytest", "python_multipart", "trio",
+    "uvloop", "watchfiles", "websockets", "winloop", "wsproto", "yaml", "zttp", "zuvloop",
+    # Folders of the template
+    "src", "test", "tests",
+})  # fmt: skip
+"""Names that a project's own package must not have: it would be imported in their place."""
 
 
 def template_answers(

@@ -1,7 +1,11 @@
 """What a template is told is one line each, and names a package that can be imported."""
 
+import ast
 import keyword
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,10 +26,33 @@ from initializer.catalog.answers import one_line, package_name, template_answers
         ("asyncio", "app_asyncio"),
         ("starlette", "app_starlette"),
         ("tests", "app_tests"),
+        ("typing-extensions", "app_typing_extensions"),
+        ("websockets", "app_websockets"),
     ],
 )
 def test_the_package_can_be_imported_and_hides_no_other(slug: str, package: str) -> None:
     assert package_name(slug) == package
+
+
+def test_the_package_hides_nothing_that_what_the_service_requires_tries_to_import() -> None:
+    required = {"anyio", "click", "h11", "idna", "starlette", "typing_extensions", "uvicorn"}
+    tried = required | {name for package in required for name in imports_of(package)}
+    assert {"httptools", "uvloop", "websockets", "yaml"} <= tried
+    slugs = {name.replace("_", "-") for name in tried if not name.startswith("_")}
+    assert [slug for slug in sorted(slugs) if not package_name(slug).startswith("app_")] == []
+
+
+def imports_of(package: str) -> Iterator[str]:
+    """What any module of an installed package names in an import, also where it bears that it is missing."""
+    spec = find_spec(package)
+    assert spec is not None
+    folders = spec.submodule_search_locations
+    for file in Path(folders[0]).rglob("*.py") if folders else [Path(str(spec.origin))]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (name.name.partition(".")[0] for name in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.partition(".")[0]
 
 
 @given(st.from_regex("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True))
