@@ -169,6 +169,7 @@ class Git:
         date = f"{int(self.at.timestamp())} +0000"
         return {
             **GIT_ENVIRONMENT,
+            "GIT_CEILING_DIRECTORIES": str(self.folder.parent),  # a repository around the folder is not ours
             "GIT_AUTHOR_NAME": IDENTITY,
             "GIT_AUTHOR_EMAIL": EMAIL,
             "GIT_AUTHOR_DATE": date,

@@ -53,6 +53,16 @@ async def test_a_commit_made_twice_has_one_hash_and_the_projects_identity(
 
 
 @pytest.mark.anyio
+async def test_a_repository_around_the_folder_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    around = Git(partial(_run_quietly, tmp_path), tmp_path, AT)
+    await around.initialise()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CommandFailed):
+        await around.in_folder(tmp_path / "folder").configure({"user.name": "somebody"})
+    assert "somebody" not in (tmp_path / ".git" / "config").read_text()
+
+
+@pytest.mark.anyio
 async def test_git_asks_nobody_and_sees_nothing_of_the_servers_user(
     origin: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
