@@ -5,7 +5,6 @@ written before the rename and hidden from clients: whoever can push can neither 
 """
 
 import asyncio
-import errno
 import re
 import secrets
 import shlex
@@ -21,7 +20,7 @@ from initializer.forges.forge import GITOPS_SLUG, ForgeError, RepositoryTaken
 from initializer.forges.git import Git
 from initializer.model.names import is_slug
 from initializer.model.parameters import Project
-from initializer.processes import run_program
+from initializer.processes import CommandFailed, run_program
 from initializer.syncing import sync, sync_tree
 
 __all__ = ["FORGE_FOLDER", "LocalForge", "is_repository", "repository_path"]
@@ -126,20 +125,20 @@ class LocalForge:
         path = repository_path(self._folder, slug)
         if await self._is_adopted(path, slug, mark):
             return False
-        await self._clear_leftovers(mark)
         new = self._unfinished(mark)
         new.mkdir(parents=True)
         try:
             await self._fill(new, mark, at, readme)
             await asyncio.to_thread(sync_tree, new)  # git syncs what it commits, and no settings
             new.rename(path)  # fails where somebody was faster, as a repository is no empty folder
-            await asyncio.to_thread(sync, self._folder)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-            return not await self._is_adopted(path, slug, mark)
+        except (OSError, CommandFailed):
+            if await self._is_adopted(path, slug, mark):  # whoever made it has cleared `new` away
+                return False
+            raise
         finally:
             await _remove_tree(new)
+        await asyncio.to_thread(sync, self._folder)
+        await self._clear_leftovers(mark)
         return True
 
     async def _is_adopted(self, path: Path, slug: str, mark: str) -> bool:
@@ -171,9 +170,7 @@ class LocalForge:
         await git("update-ref", "refs/heads/main", commit)
 
     async def _clear_leftovers(self, mark: str) -> None:
-        """Remove what an attempt that was killed left behind; nobody else works under this mark."""
-        if mark == _SHARED_MARK:
-            return  # many runs may be at it: each removes its own
+        """Remove what the dead or the slower half made under this mark, now that the repository is there."""
         for leftover in (self._folder / _UNFINISHED).glob(f"{mark}.*"):
             await _remove_tree(leftover)
 

@@ -132,6 +132,18 @@ async def test_of_twenty_that_create_at_once_one_makes_it_and_all_agree(folder: 
     assert names_in(folder / ".unfinished") == set()
 
 
+@pytest.mark.parametrize("count", [2, 20])
+async def test_of_attempts_that_create_a_projects_repository_at_once_one_makes_it_and_all_agree(
+    folder: Path, forge: Forge, count: int
+) -> None:
+    made = await asyncio.gather(*(forge.create_repository(project()) for _ in range(count)))
+    assert made.count(True) == 1
+    assert await forge.has_repository(project())
+    git("fsck", "--strict", cwd=folder / "shop.git")
+    assert git("config", "transfer.hideRefs", cwd=folder / "shop.git") == "refs/initializer"
+    assert names_in(folder / ".unfinished") == set()
+
+
 async def test_of_two_projects_that_create_at_once_one_gets_the_name(folder: Path, forge: Forge) -> None:
     results = await asyncio.gather(
         *(forge.create_repository(project(project_id=f"p{number}")) for number in range(4)),
