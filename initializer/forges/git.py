@@ -71,13 +71,23 @@ class Git:
         """The same git in another folder."""
         return replace(self, folder=folder)
 
-    async def clone(self, remote: str, folder: Path, *, is_shallow: bool = False) -> Self:
-        """Clone `remote`, or only its last commit, into a new folder; an empty one gives an empty clone."""
-        depth = ["--depth=1"] if is_shallow else []
-        await self("clone", "--quiet", "--template=", "--no-local", *depth, "--", remote, folder)
+    async def clone(self, remote: str, folder: Path, *, options: Sequence[str] = ()) -> Self:
+        """Clone `remote` into a new folder; an empty one gives an empty clone."""
+        await self("clone", "--quiet", "--template=", "--no-local", *options, "--", remote, folder)
         cloned = self.in_folder(folder)
         if await cloned.head() is None:
             await cloned("symbolic-ref", "HEAD", BRANCH)
+        return cloned
+
+    async def clone_part(self, remote: str, folder: Path, part: str) -> Self:
+        """Clone the last commit of `remote`, and check out no other folders than `part` and those above it.
+
+        A commit keeps the rest as it is; `part` need not be there yet.
+        """
+        settings = [f"--config={name}=true" for name in ("core.sparseCheckout", "core.sparseCheckoutCone")]
+        cloned = await self.clone(remote, folder, options=["--depth=1", "--no-checkout", *settings])
+        await cloned("sparse-checkout", "set", part)
+        await cloned("reset", "--quiet", "--hard")
         return cloned
 
     async def initialise(self, *, is_bare: bool = False) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from initializer.forges.forge import GITOPS_SLUG
 from initializer.forges.git import BRANCH, Git, PushRefused
+from initializer.manifests.gitops import gitops_path
 from initializer.model.parameters import Project
 from initializer.steps.repository import git_of, trailers
 from initializer.steps.step import StepContext, StepError
@@ -24,9 +25,9 @@ _random = random.SystemRandom()
 
 
 async def clone_shared(context: StepContext) -> Git:
-    """The last commit of the shared repository, in the work folder."""
-    remote = context.forge.remote(GITOPS_SLUG)
-    return await git_of(context).clone(remote, context.work_folder / "gitops", is_shallow=True)
+    """The shared repository in the work folder, without other projects' folders: there may be thousands."""
+    remote, clone = context.forge.remote(GITOPS_SLUG), context.work_folder / "gitops"
+    return await git_of(context).clone_part(remote, clone, gitops_path(context.project.slug))
 
 
 async def change_shared(

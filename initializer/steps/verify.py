@@ -83,12 +83,13 @@ class Verify(Step):
                 f"the folder {folder} of the GitOps repository is not as this run left it; "
                 "restart the run to write it anew"
             )
-        return len(tree_of(own))
+        return len(await asyncio.to_thread(tree_of, own))
 
     async def _check_manifests(
         self, context: StepContext, folder: Path, where: str, strict_folders: Iterable[str]
     ) -> int:
-        names = [name for name in tree_of(folder) if name.endswith((".yaml", ".yml"))]
+        tree = await asyncio.to_thread(tree_of, folder)
+        names = [name for name in tree if name.endswith((".yaml", ".yml"))]
         texts = read_texts(folder, names)
         problems = await asyncio.to_thread(check_manifests, texts, folders=strict_folders)
         for problem in problems:
