@@ -21,7 +21,7 @@ class QueueFull(InitializerError):
 
 
 class Engine(Protocol):
-    """Starts runs, a bounded number at once; the rest wait in order."""
+    """Starts runs, a bounded number at once; the rest wait in order: what a process left first."""
 
     owns_runs: bool
     """Whether a run that is submitted here belongs to this process; else to whoever claims it by its row."""

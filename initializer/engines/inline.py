@@ -1,9 +1,11 @@
 """The engine inside this process: a queue in memory and a fixed number of runs at once."""
 
 import asyncio
+import bisect
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
 
 import structlog
 
@@ -39,12 +41,18 @@ class _Held:
     def attempt(self) -> int:
         return self.row.attempt
 
+    @property
+    def turn(self) -> tuple[bool, datetime]:
+        """By this runs wait: first those that a process left, which may be half done, then the oldest."""
+        is_left = self.reason in (Reason.TAKEOVER, Reason.HANDOVER)
+        return (not is_left, self.row.project.created_at)
+
     def is_of(self, run: str, attempt: int) -> bool:
         return (self.run, self.attempt) == (run, attempt)
 
 
 class InlineEngine:
-    """Runs wait here in order. A process that ends leaves them to recovery: their rows are unfinished.
+    """Runs wait here by their turn. A process that ends leaves them to recovery: their rows are unfinished.
 
     `on_submit` hears of each run, and of its attempt, as soon as it waits here. One that comes when no more
     are begun goes to `pass_on` instead. A run that is cancelled while it waits does not wait to be ended:
@@ -76,7 +84,7 @@ class InlineEngine:
             return
         if self._on_submit is not None:
             self._on_submit(row.project.id, row.attempt)
-        self._waiting.append(_Held(row, reason))
+        bisect.insort(self._waiting, _Held(row, reason), key=lambda held: held.turn)
         if row.cancel_requested_at is not None:
             self.cancel(row.project.id, row.attempt)
         self._signals.wake(_POSITIONS)

@@ -79,12 +79,12 @@ class Stand:
     def open(self, runs: Runs, max_concurrent_runs: int) -> AbstractAsyncContextManager[Engine]:
         raise NotImplementedError
 
-    async def submit(self, engine: Engine, *runs: str) -> None:
+    async def submit(self, engine: Engine, *runs: str, reason: Reason = Reason.CREATED) -> None:
         for run in runs:
             is_owned = engine.owns_runs
             status = Status.INITIALIZING if is_owned else Status.PENDING
             row = ProjectRow(project=project_of(run), status=status, attempt=int(is_owned))
-            await engine.submit(row, reason=Reason.CREATED)
+            await engine.submit(row, reason=reason)
 
 
 class InlineStand(Stand):
@@ -132,11 +132,11 @@ class BullStand(Stand):
                 ):
                     yield engine
 
-    async def submit(self, engine: Engine, *runs: str) -> None:
+    async def submit(self, engine: Engine, *runs: str, reason: Reason = Reason.CREATED) -> None:
         assert self._projects is not None
         for run in runs:
             await self._projects.add(project_of(run), idempotency_key=run, is_owned=engine.owns_runs)
-        await super().submit(engine, *runs)
+        await super().submit(engine, *runs, reason=reason)
 
 
 def _ending(perform: Perform, projects: Projects, journal: MemoryJournal) -> Perform:

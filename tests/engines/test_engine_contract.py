@@ -9,6 +9,7 @@ from engine_stands import DEADLINE_S, BullStand, InlineStand, Runs, Stand
 
 from initializer.engines import bullmq, inline
 from initializer.engines.engine import QueueFull
+from initializer.model.events import Reason
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +49,22 @@ async def test_waiting_runs_have_a_place_in_line_and_followers_hear_of_changes(s
             await anext(following)
         await runs.until(lambda: runs.begun == ["a", "b"])
         await following.aclose()
+
+
+async def test_what_another_process_has_left_goes_before_what_nobody_has_begun(stand: Stand) -> None:
+    runs = Runs()
+    async with stand.open(runs, 1) as engine, asyncio.timeout(DEADLINE_S):
+        following: Any = engine.follow_positions()
+        await stand.submit(engine, "a")
+        await runs.until(lambda: runs.begun == ["a"])
+        await stand.submit(engine, *"bc")
+        await stand.submit(engine, "d", reason=Reason.TAKEOVER)
+        await stand.submit(engine, "e", reason=Reason.HANDOVER)
+        while [engine.position(run) for run in "debc"] != [1, 2, 3, 4]:
+            await anext(following)
+        runs.let_go(*"abcde")
+        await runs.until(lambda: len(runs.ended) == 5)
+    assert runs.begun == list("adebc")
 
 
 async def test_a_run_that_is_submitted_while_all_is_idle_begins(stand: Stand) -> None:

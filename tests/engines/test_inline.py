@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,8 +14,8 @@ from model.runs import at, project_of
 pytestmark = pytest.mark.anyio
 
 
-def row_of(run: str) -> ProjectRow:
-    return ProjectRow(project=project_of(run), status=Status.INITIALIZING, attempt=1)
+def row_of(run: str, **values: Any) -> ProjectRow:
+    return ProjectRow(project=project_of(run, **values), status=Status.INITIALIZING, attempt=1)
 
 
 async def submit(engine: InlineEngine, *runs: str) -> None:
@@ -67,3 +68,12 @@ async def test_of_two_attempts_of_a_run_that_are_here_at_once_the_one_that_is_na
         assert [cancelled[attempt].is_set() for attempt in (1, 2)] == [True, False]
         engine.cancel("a", 2)
         assert cancelled[2].is_set()
+
+
+async def test_of_the_runs_that_wait_the_oldest_is_first_in_whatever_order_they_come() -> None:
+    engine = InlineEngine()
+    for reason, names in ((Reason.TAKEOVER, "bca"), (Reason.CREATED, "fed")):
+        for run in names:
+            await engine.submit(row_of(run, created_at=at(ord(run))), reason=reason)
+    await engine.submit(row_of("late", created_at=at(0)), reason=Reason.RETRY)
+    assert [engine.position(run) for run in (*"abc", "late", *"def")] == [1, 2, 3, 4, 5, 6, 7]

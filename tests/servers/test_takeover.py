@@ -12,6 +12,7 @@ import pytest
 from harness.checkout import git
 from harness.cluster import Cluster, ClusterProcess, Watcher, watching
 from harness.gate import Gate
+from harness.server import at_of
 from harness.waiting import wait_for
 from harness.whole import STEPS, check_seen, check_whole, reasons
 
@@ -57,6 +58,25 @@ def test_kill_9_of_one_of_two_processes_is_survived_by_its_runs_and_their_viewer
     assert reasons(cluster, project) == ["created", "takeover"]
     check_whole(cluster, project)
     assert all(viewer.connections == 1 for viewer in viewers)
+
+
+def test_a_half_done_run_that_is_taken_over_goes_before_those_that_wait_there(
+    start_cluster: StartCluster, gate: Gate
+) -> None:
+    cluster = start_cluster(path=gate.path, lease_s="2", max_concurrent_runs="1")
+    dying, other = cluster.process(), cluster.process()
+    gate.hold("create_repo")
+    other.wait_for_event(other.create("Busy"), type="step_started", step="create_repo")
+    waiting = [other.create(f"Waiting {number}") for number in range(3)]
+    project = held_run(dying, gate)
+    dying.kill()
+    wait_for(lambda: cluster.row(project)["attempt"] == 2, "the claim of the lost run")
+    gate.release("create_repo")
+    for run in (project, *waiting):
+        other.wait_for_end(run)
+    begun = [at_of(next(it for it in cluster.events(run) if it["type"] == "started")) for run in waiting]
+    assert at_of(cluster.events(project)[-1]) < min(begun)
+    check_whole(cluster, project)
 
 
 def test_at_the_shipped_settings_a_run_is_taken_over_within_15_seconds(
