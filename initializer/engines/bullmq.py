@@ -194,14 +194,24 @@ class BullEngine:
 
 
 async def give_back(job: Any, token: str, *, after_s: float) -> None:
-    """Have a job delivered again, before the runs that have not begun yet."""
+    """Have a job delivered again, before the runs that have not begun yet.
+
+    The clock of whoever looks decides when it is due. What need not wait is therefore due since long ago.
+    """
+    now_ms = await _now_ms(job.backend.conn) if after_s else 0
     await job.changePriority({"priority": 0})
-    await job.moveToDelayed(round((time.time() + after_s) * 1000), token)
+    await job.backend.moveToDelayed(job.id, now_ms, round(after_s * 1000), token, {"skipAttempt": True})
 
 
 def job_id_of(row: ProjectRow) -> str:
     """The id of the job of a run's current try, whoever performs it."""
     return f"{row.project.id}-{row.try_id}"
+
+
+async def _now_ms(client: "Redis") -> int:
+    """The earlier of this host's time and of Redis': who looks too early only looks once more."""
+    seconds, microseconds = await client.time()
+    return round(min(time.time(), seconds + microseconds / 1e6) * 1000)
 
 
 def _run_of(job: str) -> str:
