@@ -1,6 +1,8 @@
 """A worker of the queue: takes jobs, has them performed, and gives back what it cannot end itself."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,6 +28,8 @@ RETRY_MS = 500
 UNLIMITED = 1_000_000
 """How often a job may be delivered again: what brings a run down again and again, its takeovers tell."""
 CLOSING_LIMIT_S = 5
+TELL_AGAIN_S = 5.0
+"""How often a trouble that lasts is told: BullMQ tells of it ten times a second, for each place."""
 _LOCK_NOT_RENEWED = "could not renew lock"
 """How BullMQ begins what it says of a lock that it did not find; it has no class of its own for that."""
 
@@ -81,6 +85,7 @@ class BullWorker:
         self._performing: set[asyncio.Task[Mapping[str, object]]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._quiet_until = -math.inf
         self._worker = Worker(
             QUEUE,
             self._process,
@@ -155,7 +160,10 @@ class BullWorker:
             log.info("lock not renewed", error=sentence)
         elif self._is_leaving:  # BullMQ ends its connections while it waits at one
             log.info("queue left", error=sentence)
+        elif time.monotonic() < self._quiet_until:
+            log.debug("queue still in trouble", error=sentence)
         else:
+            self._quiet_until = time.monotonic() + TELL_AGAIN_S
             log.warning("queue in trouble", error=sentence)
 
 
