@@ -79,6 +79,9 @@ def serve(settings: Settings, *, workers: int = 1) -> None:
             Multiprocess(config, [bound]).run()
         else:
             _calm_collector()
+            # Once all is closed, uvicorn raises the signal again, to end the process. Python's own handler,
+            # which SIGTERM has not, would have it wait then for a step that was left behind, or its thread.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             uvicorn.Server(config).run(sockets=[bound])
 
 
