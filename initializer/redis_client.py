@@ -4,11 +4,13 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from initializer.cancellation import cancellation_kept
 from initializer.errors import InitializerError
@@ -57,6 +59,8 @@ async def open_redis(
         max_connections=_POOL_SIZE,
         client_name=client_name,
     )
+    pool = client.connection_pool
+    pool.connection_class = type("Connection", (_Leaving, pool.connection_class), {})
     async with client:
         yield client
 
@@ -104,6 +108,17 @@ async def examine_redis(client: "Redis") -> list[str]:
             "Redis persists nothing: after its restart, running projects refill it, ended ones lose their log"
         ]
     return []
+
+
+class _Leaving(AbstractConnection):
+    """Is made anew once its server has become a replica: the address may lead to another master by then."""
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except ReadOnlyError:
+            self.mark_for_reconnect()  # type: ignore[no-untyped-call] # when the whole pipeline is answered
+            raise
 
 
 async def _configured(client: "Redis", name: str) -> str | None:

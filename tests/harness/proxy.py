@@ -81,6 +81,10 @@ class Relay:
         """The address of the server, by way of this relay."""
         return url.replace(f":{self._target}/", f":{self.port}/")
 
+    def lead_to(self, port: int) -> None:
+        """Carry new connections to another port; the open ones stay where they are."""
+        self._target = port
+
     def come_back(self) -> None:
         """Let everything through again."""
         self._is_down = self._loses_answers = False

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.proxy import Relay
 from harness.server import free_port
 from harness.servers import RedisServer
+from harness.waiting import wait_for
+from initializer.journal.journal import JournalUnavailable
 from initializer.journal.redis import open_redis_journal
 from initializer.model.events import Reason, Saving, Started
 from initializer.redis_client import open_redis
@@ -88,3 +91,38 @@ async def test_events_arrive_by_every_way_and_in_any_number(
         while len(seen) < len(events):
             seen += await anext(following)
     assert seen == events
+
+
+async def test_a_server_that_was_demoted_is_left_for_the_one_that_the_address_leads_to_now(
+    anyio_backend: object, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("old", "new")]
+    for folder in folders:
+        folder.mkdir()
+    old, new = (RedisServer(folder, "--save", "", "--repl-diskless-sync-delay", "0") for folder in folders)
+    events = numbered(*(Saving(at=at(n)) for n in range(2)))
+    with old, new, Relay(old.port) as relay:
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            open_redis(relay.through(old.url)) as client,
+            open_redis_journal(client) as journal,
+            aclosing(journal.follow("run")) as following,
+        ):
+            assert await anext(following) == []
+            await journal.append("run", events[:1], expected_tail=None)
+            assert await anext(following) == events[:1]
+            replicate(old, new)
+            new.ask("REPLICAOF", "NO", "ONE")
+            relay.lead_to(new.port)
+            replicate(new, old)
+            with pytest.raises(JournalUnavailable, match="read only replica"):
+                await journal.append("run", events[1:], expected_tail="1-1")
+            await journal.append("run", events[1:], expected_tail="1-1")
+            assert await anext(following) == events[1:]
+            assert b":1" in old.ask("PUBSUB", "NUMSUB", "project:run")  # and passes on
+
+
+def replicate(master: RedisServer, replica: RedisServer) -> None:
+    """Return once the replica has all that its master has."""
+    assert replica.ask("REPLICAOF", "127.0.0.1", str(master.port)) == b"+OK\r\n"
+    wait_for(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"), "a replica")
