@@ -90,13 +90,16 @@ async def prove_writes(client: "Redis") -> None:
 async def examine_redis(client: "Redis") -> list[str]:
     """What is unwise about the server's configuration, a sentence each.
 
-    Raises `RedisUnfit` where it throws keys away when memory runs out, or cannot be reached. A server
-    that does not show its configuration, as hosted ones do, is taken as it is.
+    Raises `RedisUnfit` where it throws keys away when memory runs out, is part of a cluster, or cannot be
+    reached. A server that does not show its configuration, as hosted ones do, is taken as it is.
     """
     async with asking(RedisUnfit, "REDIS_URL names a server that does not answer"):
         memory = await client.info("memory")
         persistence = await client.info("persistence")
+        cluster = await client.info("cluster")
         snapshots = await _configured(client, "save")
+    if cluster.get("cluster_enabled"):
+        raise RedisUnfit("REDIS_URL names a Redis Cluster, where no script reaches all keys: name one Redis")
     policy = memory.get("maxmemory_policy", RUNNING_OUT)
     if policy != RUNNING_OUT:
         raise RedisUnfit(

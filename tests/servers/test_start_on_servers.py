@@ -49,6 +49,14 @@ def test_a_redis_that_throws_keys_away_is_refused(settings: Settings, redis_serv
     assert "maxmemory-policy allkeys-lru" in refusal(settings)
 
 
+def test_a_redis_cluster_is_refused(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with RedisServer(folder, "--cluster-enabled", "yes") as server:
+        settings["REDIS_URL"] = server.url
+        assert "Redis Cluster" in refusal(settings)
+
+
 def test_a_redis_that_does_not_answer_is_named(settings: Settings, redis_server: RedisServer) -> None:
     redis_server.kill()
     assert refusal(settings).startswith("REDIS_URL names a server that does not answer")
