@@ -45,7 +45,6 @@ TICK_S = 1 / 30
 SETTLE_LIMIT_S = 10
 """How long the end of a run waits for a journal that does not answer; the row is written all the same."""
 LAST_WORDS_LIMIT_S = 2
-_LAST_WORDS_APPENDS = 3  # one learns that an append had arrived, the next adds what is left
 
 log = structlog.get_logger()
 
@@ -303,6 +302,9 @@ class Attempt:
             await self._refused(refused)
         else:
             self._outbox.acknowledge(events[-1].id)
+            if self._outbox.is_unacknowledged:
+                self._said.set()
+                self._pressed.set()
 
     async def _check_journal(self) -> None:
         """Have what a journal in doubt has lost appended again."""
@@ -346,7 +348,7 @@ class Attempt:
         return not self._outbox.has_pending
 
     async def settle(self) -> None:
-        """Once the run is over: append what the journal did not take before.
+        """Once the writer has ended: append what the journal did not take before.
 
         Raises `JournalUnavailable`, `OwnershipLost` and `JournalDiverged`.
         """
@@ -361,8 +363,7 @@ class Attempt:
         self._advance(self._outbox.end_step(current.spec.name if current else "", _now()))
         with contextlib.suppress(InitializerError, TimeoutError):
             async with asyncio.timeout(LAST_WORDS_LIMIT_S):
-                for _ in range(_LAST_WORDS_APPENDS):
-                    await self._append()
+                await self.settle()
 
 
 def true_reason(reason: Reason, row: ProjectRow, history: Sequence[Event]) -> Reason:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum, auto
+from itertools import accumulate
 
 from initializer.model.events import (
     Event,
@@ -22,12 +23,23 @@ from initializer.model.events import (
     index_of,
 )
 
-__all__ = ["HEAD_LINES", "MAX_LOG_CHARACTERS", "TAIL_LINES", "Outbox", "Refusal"]
+__all__ = [
+    "HEAD_LINES",
+    "MAX_BATCH_CHARACTERS",
+    "MAX_BATCH_EVENTS",
+    "MAX_LOG_CHARACTERS",
+    "TAIL_LINES",
+    "Outbox",
+    "Refusal",
+]
 
 HEAD_LINES = TAIL_LINES = 200
 """Of the lines of one tick the first 200 and the last 200 are kept; those between give way."""
 MAX_LOG_CHARACTERS = 8 * 1024 * 1024
 """The log, with line ends, that a run may put into its journal; of what follows a step keeps `TAIL_LINES`."""
+MAX_BATCH_EVENTS = 500
+MAX_BATCH_CHARACTERS = 512 * 1024
+"""Of log: what an append is to carry in time over a slow link too. One event may have more."""
 
 
 class Refusal(Enum):
@@ -115,9 +127,13 @@ class Outbox:
         return events
 
     def batch(self) -> tuple[EventId | None, list[Event]]:
-        """The tail that the journal should have, and the events to append behind it."""
-        expected = self._events[self._acknowledged - 1].id if self._acknowledged else None
-        return expected, self._events[self._acknowledged :]
+        """The tail that the journal should have, and what to append behind it: all that waits, or a piece."""
+        first = self._acknowledged
+        expected = self._events[first - 1].id if first else None
+        events = self._events[first : first + MAX_BATCH_EVENTS]
+        sizes = accumulate(map(_log_characters, events))
+        count = sum(1 for size in sizes if size <= MAX_BATCH_CHARACTERS)
+        return expected, events[: max(1, count)]
 
     def acknowledge(self, tail: EventId) -> None:
         """The journal has everything up to `tail`."""
@@ -149,7 +165,7 @@ class Outbox:
         match event:
             case Log(step=step, first=first, lines=lines):
                 self._line_numbers[step] = first + len(lines)
-                self._log_characters += sum(len(line) + 1 for line in lines)
+                self._log_characters += _log_characters(event)
             case Started(reason=Reason.RESTART):
                 self._line_numbers.clear()
 
@@ -158,6 +174,10 @@ class Outbox:
             return []
         first = self._line_numbers.get(step, 1)
         return [self._number(log) for log in pending.take(step, first, at)]
+
+
+def _log_characters(event: Event) -> int:
+    return sum(len(line) + 1 for line in event.lines) if isinstance(event, Log) else 0
 
 
 class _PendingLog:

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Self
 
@@ -26,6 +27,7 @@ class Relay:
         self._open: set[socket.socket] = set()
         self._clients: set[socket.socket] = set()
         self._is_down = self._loses_answers = False
+        self._bytes_per_s = float("inf")
         self._marked = b""
         self._unheard: set[socket.socket] = set()
         self._answer_lost = threading.Event()
@@ -61,6 +63,10 @@ class Relay:
     def lose_answers(self) -> None:
         """Let requests through and reset the connection instead of carrying the answer back."""
         self._loses_answers = True
+
+    def slow_down(self, bytes_per_s: float) -> None:
+        """Carry the requests of each connection no faster than that."""
+        self._bytes_per_s = bytes_per_s
 
     def say(self, portion: bytes) -> None:
         """Send to every client what the server did not."""
@@ -114,6 +120,8 @@ class Relay:
             while portion := source.recv(65536):
                 if is_answer and self._is_lost(source):
                     break
+                if not is_answer:
+                    time.sleep(len(portion) / self._bytes_per_s)
                 with self._lock:
                     self.requests += not is_answer
                 if not is_answer and self._marked and self._marked in portion:

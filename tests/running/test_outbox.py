@@ -1,5 +1,6 @@
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from initializer.model.events import (
 )
 from initializer.model.progress import fold
 from initializer.running import outbox as module
-from initializer.running.outbox import HEAD_LINES, TAIL_LINES, Outbox, Refusal
+from initializer.running.outbox import HEAD_LINES, MAX_BATCH_EVENTS, TAIL_LINES, Outbox, Refusal
 from model.runs import PIPELINE, Run, at, numbered, runs
 
 STARTED = Started(at=at(0), reason=Reason.CREATED, pipeline=PIPELINE)
@@ -227,6 +228,38 @@ def test_what_is_acknowledged_is_not_appended_again() -> None:
     outbox.acknowledge("1-5")
     assert not outbox.is_unacknowledged
     assert not outbox.has_pending
+
+
+def batches_of(outbox: Outbox) -> list[list[Event]]:
+    """What is appended, one batch behind the other, until nothing waits."""
+    batches: list[list[Event]] = []
+    while outbox.is_unacknowledged:
+        expected, events = outbox.batch()
+        assert expected == (batches[-1][-1].id if batches else None)
+        batches.append(events)
+        outbox.acknowledge(events[-1].id)
+    return batches
+
+
+def test_what_waits_goes_out_in_batches_of_bounded_length() -> None:
+    batches = batches_of(outbox_with(2 * MAX_BATCH_EVENTS + 1, acknowledged=0))
+    assert [len(batch) for batch in batches] == [MAX_BATCH_EVENTS, MAX_BATCH_EVENTS, 1]
+    assert ids([event for batch in batches for event in batch])[-1] == f"1-{2 * MAX_BATCH_EVENTS + 1}"
+
+
+@given(st.lists(st.integers(1, 150), max_size=12))
+def test_a_batch_takes_as_much_log_as_it_may_and_at_least_one_event(lengths: list[int]) -> None:
+    outbox = Outbox(attempt=1)
+    for length in lengths:
+        outbox.log("a", "x" * (length - 1))
+        outbox.cut(at(1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MAX_BATCH_CHARACTERS", 100)
+        batches = batches_of(outbox)
+    taken = [[len(line) + 1 for line in lines_of(batch).values()] for batch in batches]
+    assert [length for batch in taken for length in batch] == lengths
+    assert all(len(batch) == 1 or sum(batch) <= 100 for batch in taken)
+    assert all(sum(batch) + following[0] > 100 for batch, following in pairwise(taken))
 
 
 def test_a_late_acknowledgement_takes_nothing_back() -> None:

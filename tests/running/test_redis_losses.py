@@ -7,6 +7,7 @@ from contextlib import aclosing
 import pytest
 from stage import DEADLINE_S, RUN, Stage, step_of
 
+from harness.proxy import Relay
 from harness.servers import RedisServer
 from initializer.journal.journal import JournalUnavailable
 from initializer.journal.redis import RedisJournal, open_redis_journal
@@ -151,6 +152,30 @@ async def test_a_frozen_redis_holds_up_no_run_and_gets_everything_once(
         await stage.run(step_of("only", step))
     assert await stage.lines() == [f"line {number}" for number in range(20)]
     assert viewer.result() == await stage.events()
+
+
+async def test_a_log_that_no_append_carries_over_a_slow_link_in_time_is_refilled_in_pieces(
+    stage: Stage, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("initializer.redis_client.ANSWER_LIMIT_S", 1)
+    said = [f"{n:04}".ljust(3999, ".") for n in range(1000)]
+
+    async def step(context: StepContext) -> None:
+        for first in range(0, len(said), 100):
+            for line in said[first : first + 100]:
+                context.log(line)
+            await stage.until_event(3 + first // 100)
+        assert redis_server.ask("FLUSHALL") == b"+OK\r\n"
+        relay.slow_down(2_000_000)
+
+    with Relay(redis_server.port) as relay:
+        async with (
+            open_redis(relay.through(redis_server.url)) as client,
+            open_redis_journal(client) as stage.journal,
+        ):
+            await stage.run(step_of("only", step))
+            assert await stage.lines() == said
+            assert (await stage.types())[-1] == "completed"
 
 
 async def test_a_journal_that_forgets_while_a_step_is_silent_is_refilled_without_a_word_of_it(
