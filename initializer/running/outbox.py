@@ -36,7 +36,10 @@ __all__ = [
 HEAD_LINES = TAIL_LINES = 200
 """Of the lines of one tick the first 200 and the last 200 are kept; those between give way."""
 MAX_LOG_CHARACTERS = 8 * 1024 * 1024
-"""The log, with line ends, that a run may put into its journal; of what follows a step keeps `TAIL_LINES`."""
+"""The log, with line ends, that a try may put into its journal; of what follows a step keeps `TAIL_LINES`.
+
+Nobody but people begins another try, so a journal stays bounded too.
+"""
 MAX_BATCH_EVENTS = 500
 MAX_BATCH_CHARACTERS = 512 * 1024
 """Of log: what an append is to carry in time over a slow link too. One event may have more."""
@@ -166,7 +169,10 @@ class Outbox:
             case Log(step=step, first=first, lines=lines):
                 self._line_numbers[step] = first + len(lines)
                 self._log_characters += _log_characters(event)
+            case Started(reason=Reason.RETRY):
+                self._log_characters = 0
             case Started(reason=Reason.RESTART):
+                self._log_characters = 0
                 self._line_numbers.clear()
 
     def _take_log(self, step: str, pending: "_PendingLog", at: datetime) -> list[Event]:

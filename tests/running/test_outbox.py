@@ -121,7 +121,7 @@ def test_of_too_many_lines_in_a_tick_the_first_and_the_last_are_kept_and_the_res
     assert fold(PIPELINE, events).index == len(events) == 2
 
 
-def test_over_the_cap_of_a_run_only_the_end_of_a_steps_log_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_over_the_cap_of_a_try_only_the_end_of_a_steps_log_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LOG_CHARACTERS", 1000)
     outbox = Outbox(attempt=1)
     events: list[Event] = []
@@ -162,11 +162,22 @@ def test_a_step_after_the_cap_keeps_its_end_too(monkeypatch: pytest.MonkeyPatch)
     assert outbox.end_step("b", at(4)) == []
 
 
-def test_the_cap_counts_what_the_attempts_before_have_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cap_counts_what_the_attempts_of_a_try_have_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LOG_CHARACTERS", 10)
     outbox = Outbox(attempt=2, history=numbered(Log(at=at(1), step="a", first=1, lines=("x" * 20,))))
     outbox.log("a", "more")
     assert outbox.cut(at(2)) == []
+
+
+@pytest.mark.parametrize("reason", [Reason.RETRY, Reason.RESTART])
+def test_each_try_has_a_log_of_its_own_up_to_the_cap(monkeypatch: pytest.MonkeyPatch, reason: Reason) -> None:
+    monkeypatch.setattr(module, "MAX_LOG_CHARACTERS", 10)
+    outbox = Outbox(attempt=2, history=numbered(Log(at=at(1), step="a", first=1, lines=("x" * 20,))))
+    outbox.put(Started(at=at(2), reason=reason, pipeline=PIPELINE))
+    outbox.log("a", "y" * 20)
+    assert lines_of(outbox.cut(at(3)))
+    outbox.log("a", "more")
+    assert outbox.cut(at(4)) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 700)), max_size=12), st.integers(50, 40_000))
