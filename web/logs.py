@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from initializer.journal.journal import Journal, JournalRewritten
-from initializer.model.events import Log
+from initializer.model.events import Log, attempt_of
 from initializer.model.progress import LOG_TAIL_ROWS, LogRow
 from initializer.model.run_log import RunLog
 from initializer.projects.projects import ProjectRow
@@ -113,15 +113,15 @@ class Shelf:
     def __init__(self, *, max_characters: int = MAX_SHELF_CHARACTERS) -> None:
         self._max_characters = max_characters
         self._logs: OrderedDict[str, RunLog] = OrderedDict()
-        self._complete: dict[str, int] = {}  # run -> the attempt after whose end it was read
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def open(self, journal: Journal, row: ProjectRow) -> RunLog:
         """The log of a run, up to now. Raises `JournalUnavailable` and `JournalDamaged`."""
         run = row.project.id
-        if self._complete.get(run) == row.attempt and row.status.is_final:
+        held = self._logs.get(run)
+        if held is not None and held.is_ended and attempt_of(held.tail) == row.attempt:
             self._logs.move_to_end(run)
-            return self._logs[run]
+            return held
         lock = self._locks.setdefault(run, asyncio.Lock())
         try:
             async with lock:
@@ -135,8 +135,6 @@ class Shelf:
                         await asyncio.sleep(0)
                     log.extend(events[start : start + TAKEN_EVENTS])
                 self._keep(run, log)
-                if row.status.is_final:
-                    self._complete[run] = row.attempt
                 return log
         finally:
             if not lock.locked():
@@ -146,8 +144,7 @@ class Shelf:
         self._logs[run] = log
         self._logs.move_to_end(run)
         while len(self._logs) > 1 and sum(it.characters for it in self._logs.values()) > self._max_characters:
-            oldest, _ = self._logs.popitem(last=False)
-            self._complete.pop(oldest, None)
+            self._logs.popitem(last=False)
 
 
 def _asked_rows(request: Request, log: RunLog, step: str) -> list[LogRow]:

@@ -3,20 +3,21 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
-from initializer.model.events import Event, EventId, Log, Reason, Started, index_of
+from initializer.model.events import Event, EventId, Log, Reason, Started, index_of, is_final
 from initializer.model.progress import LogRow
 
 __all__ = ["RunLog"]
 
 
 class RunLog:
-    """The log lines of a run's events up to `tail`, in `characters` characters.
+    """The log lines of a run's events up to `tail`, in `characters` characters; `is_ended` where it is final.
 
     A restart counts the lines of each step from 1 again: those before it are `earlier` ones.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.tail: EventId = ""
+        self.is_ended = False
         self.characters = 0
         self.earlier: list[Log] = []
         self._logs: dict[str, list[Log]] = {}
@@ -33,7 +34,7 @@ class RunLog:
         for event in events:
             if event.index <= index_of(self.tail):
                 continue
-            self.tail = event.id
+            self.tail, self.is_ended = event.id, is_final(event)
             if isinstance(event, Started) and event.reason is Reason.RESTART:
                 self.earlier += self.events()
                 self._logs.clear()

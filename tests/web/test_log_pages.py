@@ -8,13 +8,14 @@ import pytest
 
 from harness.scripts import ScriptedServer
 from initializer.journal.memory import MemoryJournal
-from initializer.model.events import Event, EventId, Log
+from initializer.model.events import Event, EventId, Failed, Log
 from initializer.model.progress import Status
 from initializer.projects.projects import ProjectRow
 from model.runs import at, numbered, project_of
 from web.logs import Shelf
 
 LINES = 450
+END = Failed(at=at(9), step="verify", error="")
 COUNT = "".join(f"seq -f 'line %g' {first} {first + 149}; sleep 0.1\n" for first in (1, 151, 301))
 
 
@@ -162,15 +163,25 @@ async def test_a_log_that_grows_is_read_on_and_one_that_is_complete_is_not_read_
     run = running.project.id
     await journal.append(run, log(3), expected_tail=None)
     assert (await shelf.open(journal, running)).last("verify") == 3
-    await journal.append(run, log(2, first=4), expected_tail="1-3")
-    assert (await shelf.open(journal, running)).last("verify") == 5
+    await journal.append(run, [*log(2, first=4), END.numbered(1, 6)], expected_tail="1-3")
     ended = row_of(1, status=Status.FAILED)
     for _ in range(3):
         assert (await shelf.open(journal, ended)).last("verify") == 5
-    assert journal.reads == ["", "1-3", "1-5"]
+    assert journal.reads == ["", "1-3"]
     await shelf.open(journal, row_of(1, status=Status.INITIALIZING, attempt=2))
     await shelf.open(journal, row_of(1, status=Status.ACTIVE, attempt=2))
-    assert journal.reads == ["", "1-3", "1-5", "1-5", "1-5"]
+    assert journal.reads == ["", "1-3", "1-6", "1-6"]
+
+
+@pytest.mark.anyio
+async def test_a_log_whose_last_events_come_after_the_end_of_the_row_is_read_on() -> None:
+    journal, shelf, row = CountedJournal(), Shelf(), row_of(1, status=Status.FAILED)
+    await journal.append(row.project.id, log(1), expected_tail=None)
+    assert (await shelf.open(journal, row)).last("verify") == 1
+    await journal.append(row.project.id, [*log(1, first=2), END.numbered(1, 3)], expected_tail="1-1")
+    for _ in range(2):
+        assert (await shelf.open(journal, row)).last("verify") == 2
+    assert journal.reads == ["", "1-1"]
 
 
 @pytest.mark.anyio
@@ -178,7 +189,7 @@ async def test_the_logs_that_were_used_last_are_kept_as_far_as_there_is_room() -
     journal, shelf = CountedJournal(), Shelf(max_characters=100)
     rows = [row_of(number, status=Status.ACTIVE) for number in (1, 2, 3)]
     for row in rows:
-        await journal.append(row.project.id, log(1, length=40), expected_tail=None)
+        await journal.append(row.project.id, [*log(1, length=40), END.numbered(1, 2)], expected_tail=None)
     for row in (rows[0], rows[1], rows[0], rows[2], rows[0]):
         await shelf.open(journal, row)
     assert len(journal.reads) == 3
