@@ -22,6 +22,7 @@ from web.actions import Actions
 from web.assets import Assets, folder_of
 from web.embedding import Embedding
 from web.errors import error_handlers
+from web.folds import Folds
 from web.git import git_routes
 from web.health import health_routes
 from web.hub import open_hub
@@ -87,6 +88,7 @@ def create_app(settings: Settings) -> Starlette:
                     creation=creation,
                     control=Control(running.projects, running.engine),
                     hub=hub,
+                    folds=Folds(),
                     public_origin=origin_of(settings.public_url),
                 )
 

@@ -1,14 +1,12 @@
 """What handlers begin with: the project that an address names, and where its run stands."""
 
-import asyncio
-
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from initializer.access import Action
 from initializer.journal.journal import JournalUnavailable
-from initializer.model.progress import Progress, fold
+from initializer.model.progress import Progress
 from initializer.projects.projects import ProjectRow
 from web.room import RunView
 from web.security import authorize
@@ -32,8 +30,7 @@ async def view_of(request: Request, row: ProjectRow) -> RunView:
     watched = parts.hub.view(row.project.id)
     if watched is not None:
         return watched
-    events = await parts.journal.read(row.project.id)
-    progress = await asyncio.to_thread(fold, row.project.parameters.pipeline, events)
+    progress = await parts.folds.progress(parts.journal, row)
     view = RunView.of(progress, row, parts.engine.position(row.project.id))
     return msgspec.structs.replace(view, is_interrupted=parts.journal.is_away)
 

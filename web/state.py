@@ -10,6 +10,7 @@ from initializer.creation import Creation
 from initializer.engines.engine import Engine
 from initializer.journal.journal import Journal
 from initializer.projects.projects import Projects
+from web.folds import Folds
 from web.hub import Hub
 
 __all__ = ["Services", "services"]
@@ -24,6 +25,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     creation: Creation
     control: Control
     hub: Hub
+    folds: Folds
     public_origin: str
     """What browsers that reach the app by `PUBLIC_URL` call the origin of its pages."""
 

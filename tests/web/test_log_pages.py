@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from counted_journal import CountedJournal
 
 from harness.scripts import ScriptedServer
 from initializer.journal.memory import MemoryJournal
-from initializer.model.events import Event, EventId, Failed, Log
+from initializer.model.events import Event, Failed, Log
 from initializer.model.progress import Status
 from initializer.projects.projects import ProjectRow
 from model.runs import at, numbered, project_of
@@ -133,18 +134,6 @@ def test_any_search_is_answered(site: ScriptedServer, run: str, query: str) -> N
 
 
 # How logs are kept
-
-
-class CountedJournal(MemoryJournal):
-    """Counts what is read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads: list[EventId] = []
-
-    async def read(self, run: str, *, after: EventId = "") -> list[Event]:
-        self.reads.append(after)
-        return await super().read(run, after=after)
 
 
 def row_of(number: int, *, status: Status, attempt: int = 1) -> ProjectRow:
