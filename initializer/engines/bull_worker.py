@@ -24,7 +24,7 @@ except ImportError:  # see engines/bullmq.py
 __all__ = ["BullWorker", "Card", "ComeAgain", "PerformJob", "RunFailed", "open_bull_worker"]
 
 RETRY_MS = 500
-"""How soon a worker asks again a Redis that does not answer."""
+"""How soon a worker asks a Redis again that does not answer, and a job that broke off comes again."""
 UNLIMITED = 1_000_000
 """How often a job may be delivered again: what brings a run down again and again, its takeovers tell."""
 CLOSING_LIMIT_S = 5
@@ -120,6 +120,7 @@ class BullWorker:
 
     async def close(self) -> None:
         """Cut off what is performed still, give it back to the queue, and end."""
+        self._is_leaving = True
         for task in self._performing:
             task.cancel()
         try:
@@ -146,7 +147,8 @@ class BullWorker:
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
-            return await _leave(job, token, after_s=0)
+            # One that cancels itself comes again before all others, and must not come for ever.
+            return await _leave(job, token, after_s=0 if self._is_leaving else RETRY_MS / 1000)
         finally:
             self._performing.discard(task)
             if not self._performing:
