@@ -19,6 +19,7 @@ from initializer.projects.database import DatabaseUnavailable
 from initializer.projects.projects import ProjectRow, Projects
 from initializer.running.outbox import Outbox
 from initializer.running.outcome import unexpected
+from initializer.running.ownership import OwnershipLost
 from initializer.running.patience import until_answered
 
 __all__ = ["give_up"]
@@ -38,7 +39,10 @@ async def give_up(row: ProjectRow, error: Exception, *, journal: Journal, projec
     is_ended = execution.progress.status.is_final
     if is_ended and execution.progress.attempt == attempt:
         return True  # the row is written before the final event
-    outbox = Outbox(attempt=attempt, history=history)
+    try:
+        outbox = Outbox(attempt=attempt, history=history)
+    except OwnershipLost:
+        return False
 
     def put(event: Event) -> None:
         for numbered in outbox.put(event):

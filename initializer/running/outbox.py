@@ -22,6 +22,7 @@ from initializer.model.events import (
     encode_event,
     index_of,
 )
+from initializer.running.ownership import OwnershipLost
 
 __all__ = [
     "HEAD_LINES",
@@ -61,8 +62,9 @@ class Refusal(Enum):
 class Outbox:
     """The events of one attempt on their way to the journal. Does no input or output.
 
-    `history` is what the journal held when the attempt began. `digest` is a chain over all events so far:
-    blake2b (16 bytes) of the digest before and the event's JSON.
+    `history` is what the journal held when the attempt began. Where that has events of a newer one,
+    `OwnershipLost` is raised: behind those this one adds nothing, whatever it has for a proof. `digest` is a
+    chain over all events so far: blake2b (16 bytes) of the digest before and the event's JSON.
     """
 
     def __init__(self, *, attempt: int, history: Iterable[Event] = ()) -> None:
@@ -77,6 +79,8 @@ class Outbox:
         for event in history:
             self._add(event)
         self._acknowledged = len(self._events)
+        if self.tail is not None and attempt_of(self.tail) > attempt:
+            raise OwnershipLost(f"the journal has a newer attempt than {attempt}")
 
     @property
     def tail(self) -> EventId | None:

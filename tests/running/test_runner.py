@@ -32,6 +32,8 @@ from initializer.model.summary import Summary
 from initializer.projects.database import DatabaseUnavailable, open_database
 from initializer.projects.projects import ProjectRow, Projects
 from initializer.running import attempt as attempt_module
+from initializer.running.ending import append_end
+from initializer.running.failure import give_up
 from initializer.running.recovery import recover
 from initializer.steps.step import Outputs, Step, StepContext, StepError
 from model.runs import at, numbered, project_of
@@ -694,6 +696,22 @@ async def test_an_attempt_that_is_fenced_stops_in_the_middle_of_its_step(stage: 
     assert (await stage.row()).status is Status.INITIALIZING
     assert (await stage.events())[-1].id == "2-3"
     assert await stage.lines() == []
+
+
+async def test_an_attempt_that_comes_to_a_newer_ones_journal_adds_nothing(stage: Stage) -> None:
+    """It had waited for that, and what it had for a proof lasts a little yet."""
+    await stage.add(*two_steps())
+    row = await stage.row()
+    started = Started(at=at(0), reason=Reason.CREATED, pipeline=stage.project.parameters.pipeline)
+    await stage.projects.claim(RUN, seen_attempt=1)
+    newer = [started.numbered(1, 1), Saving(at=at(1)).numbered(2, 2)]
+    await stage.journal.append(RUN, newer, expected_tail=None)
+    await stage.runner(*two_steps()).run(row, Reason.CREATED, asyncio.Event())
+    final = msgspec.structs.replace(row, status=Status.FAILED, error="too late")
+    await append_end(final, stage.journal)
+    assert not await give_up(row, RuntimeError("too late"), journal=stage.journal, projects=stage.projects)
+    assert await stage.events() == newer
+    assert (await stage.row()).status is Status.INITIALIZING
 
 
 async def test_an_attempt_that_lost_its_row_does_not_refill_a_journal_that_forgot(stage: Stage) -> None:
