@@ -332,7 +332,7 @@ def test_a_worker_that_was_stalled_past_its_lease_changes_nothing_when_it_wakes(
         stalled.allow(text)
     for text in ("leases not renewed", "subscription lost", "lost runs not looked for"):
         stalled.allow(text)
-    for text in ("queue in trouble", "queue not read"):
+    for text in ("queue in trouble", "queue not read", "worker not seen"):
         stalled.allow(text)
     project = held_run(web, gate)
     cluster.worker()
