@@ -7,6 +7,7 @@ mould is kept by has to name all else that the template looks at; a test compare
 
 import re
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import escape
@@ -26,12 +27,12 @@ class Mould:
     def __init__(self, html: str) -> None:
         parts = _MARK.split(html)  # between any two of them the name of a hole
         self._parts = [part.encode("ascii", "xmlcharrefreplace").decode() for part in parts]
-        self._names = self._parts[1::2]
+        self._values_of = itemgetter(*self._parts[1::2])
 
     def fill(self, values: Mapping[str, str]) -> str:
         """The HTML with values that are `safe`; what has no hole is passed over."""
         parts = self._parts.copy()
-        parts[1::2] = [values[name] for name in self._names]
+        parts[1::2] = self._values_of(values)
         return "".join(parts)
 
 

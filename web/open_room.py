@@ -31,6 +31,8 @@ AHEAD_LIMIT_S = 10
 """How long a page that shows more than the journal has waits for its owner to make it whole again."""
 EVENTS_WRITTEN = 16
 """How many events are written at once where each has a frame: well below what a connection may hold."""
+EVENTS_SHOWN = 64
+"""How many events are shown before the event loop gets its turn where each has a frame: a millisecond."""
 FOLD_EVENTS = 1000
 """How many events of a long journal are folded before the event loop gets its turn: some milliseconds."""
 RETRY_S = 1
@@ -69,6 +71,7 @@ class OpenRoom:
         self.places = 0
         self._row, self._sources, self._on_over = row, sources, on_over
         self._is_broken = False
+        self._has_frame_each = False
         self._first_reading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._encoded = ("", b"")
 
@@ -187,22 +190,20 @@ class OpenRoom:
 
     def _receive(self, events: list[Event]) -> None:
         if self._has_frame_each:
-            self._show_each(events)
+            for start in range(0, len(events), EVENTS_WRITTEN):
+                self._show_each(events[start : start + EVENTS_WRITTEN])
         else:
             self.room.receive(events)
 
     @property
-    def _has_frame_each(self) -> bool:
-        return not self._sources.tick_s and self.is_read
-
-    @property
     def _most_at_once(self) -> int:
         """How many events are taken in before the event loop gets its turn."""
-        return EVENTS_WRITTEN if self._has_frame_each else FOLD_EVENTS
+        return EVENTS_SHOWN if self._has_frame_each else FOLD_EVENTS
 
     def _let_in(self) -> None:
         """It has been read: nobody needs to wait any more."""
         if not self.is_read:
+            self._has_frame_each = not self._sources.tick_s
             self._first_reading.set_result(None)
 
     # What it shows

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -38,6 +39,8 @@ _BADGE_COLOURS = {
     Status.FAILED: "#b3202c",
     Status.CANCELLED: "#585f71",
 }
+_RUNNING = StepStatus.RUNNING  # as in `model/progress.py`: to find a member takes its time
+_NOW = partial(datetime.now, UTC)
 _CHARACTER_WIDTH, _WIDE_CHARACTER_WIDTH = 6.8, 11.0
 
 
@@ -52,7 +55,7 @@ class Rendering:
         templates: Path,
         assets: Assets,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = _NOW,
         language: Language = Language.ENGLISH,
         others: dict[Language, "Rendering"] | None = None,
     ) -> None:
@@ -114,11 +117,14 @@ class Rendering:
             title = swaps.title(self.title(project, progress.status, progress.percent))
             icon = str(self._favicon(progress.status, oob=True))
             return title + icon + swaps.replace("#run", self.panel(project, view))
-        changed = [step for step in progress.steps if step.index > seen]
-        parts = [self._heads(project, view, changed)]
+        changed, logged = [], []
         for step in progress.steps:
+            if step.index > seen:
+                changed.append(step)
             if step.log and step.log[-1].index > seen:
-                parts.append(self._log_change(step, seen))
+                logged.append(step)
+        parts = [self._heads(project, view, changed)]
+        parts += [self._log_change(step, seen) for step in logged]
         if progress.cancelling_index > seen:
             parts.append(self._actions_anew(project))
         return "".join(parts)
@@ -348,7 +354,7 @@ class Rendering:
 def _running(progress: Progress) -> tuple[int, StepProgress | None]:
     """The step that runs, and its place."""
     for place, step in enumerate(progress.steps):
-        if step.status is StepStatus.RUNNING:
+        if step.status is _RUNNING:
             return place, step
     return 0, None
 

@@ -34,8 +34,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
         So it does where the journal has lost the end of the try before.
         """
-        is_over = progress.status.is_final or row.status is Status.PENDING
-        if is_over and row.attempt > progress.attempt > 0:
+        if row.attempt > progress.attempt > 0 and (progress.status.is_final or row.status is Status.PENDING):
             progress = awaiting(progress, row.reason)
         return cls(progress=progress, position=position if progress.is_waiting else None)
 
@@ -132,6 +131,7 @@ class Room:
         self._asking: dict[Viewer, None] = {}  # those without an outlet
         self._level: defaultdict[Language, dict[Viewer, Outlet]] = defaultdict(dict)  # have seen `_told`
         self._ahead: dict[Viewer, Outlet] = {}
+        self._position: Shown = view.progress.tail, view.besides
         self._told = self._position
 
     @property
@@ -226,6 +226,7 @@ class Room:
         """Show what has come since the last tick."""
         if self.shown is not self._latest:
             self.shown = self._latest
+            self._position = self.shown.progress.tail, self.shown.besides
             self._frames.clear()
             self.wake()
 
@@ -291,10 +292,6 @@ class Room:
         if self._row is not None:
             return RunView.of(self.progress, self._row, position)
         return RunView(progress=self.progress, position=position if self.progress.is_waiting else None)
-
-    @property
-    def _position(self) -> Shown:
-        return self.shown.progress.tail, self.shown.besides
 
     def _frame(self, after: EventId, language: Language) -> str:
         key = (after, language)

@@ -227,6 +227,7 @@ class _Envelope(msgspec.Struct, frozen=True):
     at: datetime
 
 
+_FINAL = (Completed, Failed, Cancelled)
 _KNOWN_TYPES = frozenset(kind.__struct_config__.tag for kind in KnownEvent.__args__)
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(KnownEvent)
@@ -263,4 +264,4 @@ def decode_events(lines: Sequence[bytes]) -> list[Event]:
 
 def is_final(event: Event) -> bool:
     """Whether the run is over with this event."""
-    return isinstance(event, Completed | Failed | Cancelled)
+    return isinstance(event, _FINAL)

@@ -23,8 +23,10 @@ from websockets.sync.client import connect as connect_sync
 from websockets.uri import parse_uri
 
 from harness.server import StartServer
+from initializer.model.events import Log
 from initializer.model.parameters import Project
 from initializer.settings import Settings
+from model.runs import at
 from web import hub, live_socket, open_room, shared_frames
 from web.rendering import Rendering
 from web.room import RunView
@@ -395,6 +397,26 @@ async def test_one_that_is_stuck_holds_up_nobody_and_gets_one_frame_for_all_that
     assert "Complete log" in stuck.messages[-1]
     assert stuck.close_code == 1000
     stuck.close()
+
+
+async def test_a_burst_with_a_frame_each_is_written_in_pieces_that_heed_who_is_stuck(tmp_path: Path) -> None:
+    async with open_live_server(tmp_path, **WAYS["shared"], frames_per_second=0) as live:
+        await live.begin()
+        with closing(Stuck(live)) as stuck:
+            async with connect(f"{live.url}?after=1-2", max_size=None) as viewer:
+                await until(lambda: len(live.hub._delivering) == 2)
+                lines = (f"{number}:{LONG}" for number in range(1, 61))
+                await live.say(
+                    *(
+                        Log(at=at(2), step="create_repo", first=n, lines=(line,))
+                        for n, line in enumerate(lines, 1)
+                    )
+                )
+                seen = await read_until(viewer, ">60:")
+                held = max(each.transport.get_write_buffer_size() for each in live.connections)
+                assert held < WRITE_LIMIT_BYTES + open_room.EVENTS_WRITTEN * (len(LONG) + 4000)
+                await stuck.read_until(">60:")
+                assert len(stuck.messages) < len(seen)
 
 
 async def test_one_that_is_stuck_at_the_end_still_gets_the_summary(shared: LiveServer) -> None:
