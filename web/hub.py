@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from itertools import islice
+from math import ceil
 
 import structlog
 
@@ -35,8 +37,10 @@ HEARTBEAT_S = 5
 STUCK_LIMIT_S = 15
 """How long a viewer that takes nothing may miss what is due; then it is sent away."""
 LOOK_FOR_STUCK_S = 1
-BEATS = 50
-"""How many heartbeats are written before the event loop gets its turn: some tenths of a millisecond."""
+BEATS = 10
+"""How many heartbeats are written at once: some tenths of a millisecond."""
+LEAST_BEAT_TURNS = 5
+"""In how many turns they are written at least, so that many who come at once do not wait for long."""
 ROOMS_SHOWN = 2
 """How many rooms show a change before the event loop gets its turn: a panel takes a millisecond or two."""
 JOURNAL_CHECK_S = 0.5
@@ -46,8 +50,6 @@ ROW_CHECK_S = 5
 
 log = structlog.get_logger()
 
-Thing = TypeVar("Thing")
-
 
 class Hub:
     """Rooms by run. A room opens with its first viewer and closes with its last."""
@@ -55,7 +57,7 @@ class Hub:
     def __init__(self, sources: Sources, *, max_viewers: int, group: asyncio.TaskGroup) -> None:
         self._sources, self._max_viewers, self._group = sources, max_viewers, group
         self._rooms: dict[str, OpenRoom] = {}
-        self._delivering: dict[Outlet, Viewer] = {}
+        self._delivering: OrderedDict[Outlet, Viewer] = OrderedDict()  # who hears something next first
         self._viewers = 0
 
     @property
@@ -177,7 +179,7 @@ class Hub:
         """Show waiting runs their place in the queue, for ever."""
         async with aclosing(self._sources.engine.follow_positions()) as following:
             async for _ in following:
-                async for opened in self._each_room():
+                async for opened in self._in_turns(self._rooms.values()):
                     opened.move(self._sources.engine.position(opened.run))
                 await asyncio.sleep(self._sources.tick_s)
 
@@ -186,15 +188,21 @@ class Hub:
         while True:
             await asyncio.sleep(JOURNAL_CHECK_S)
             is_away = self._sources.journal.is_away
-            async for opened in self._each_room():
+            unaware = [each for each in self._rooms.values() if each.room.is_interrupted is not is_away]
+            async for opened in self._in_turns(unaware):
                 opened.interrupt(is_away)
 
     async def beat(self) -> None:
-        """Say to all outlets that the server lives, in an even beat, for ever."""
+        """Say to all outlets that the server lives, to a few at a time, for ever.
+
+        Were it said to all at once, what happens meanwhile would come late to everybody.
+        """
         frame = encode_text(HEARTBEAT)
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            async for outlet in _in_turns(self._delivering, of=BEATS):
+            turns = max(LEAST_BEAT_TURNS, ceil(len(self._delivering) / BEATS))
+            await asyncio.sleep(HEARTBEAT_S / turns)
+            for outlet in list(islice(self._delivering, ceil(len(self._delivering) / turns))):
+                self._delivering.move_to_end(outlet)
                 if not outlet.is_full:
                     outlet.write(frame)
 
@@ -207,19 +215,13 @@ class Hub:
                 if viewer.behind_since_s < limit_s:
                     outlet.close(TRY_AGAIN)
 
-    async def _each_room(self) -> AsyncGenerator[OpenRoom, None]:
-        """The rooms that are open now, and still are when their turn comes."""
-        async for opened in _in_turns(self._rooms.values(), of=ROOMS_SHOWN):
+    async def _in_turns(self, rooms: Iterable[OpenRoom]) -> AsyncGenerator[OpenRoom, None]:
+        """Of these rooms, a few at a time, those that are still open when their turn comes."""
+        for number, opened in enumerate(list(rooms), 1):
             if self._rooms.get(opened.run) is opened:
                 yield opened
-
-
-async def _in_turns(things: Iterable[Thing], *, of: int) -> AsyncGenerator[Thing, None]:
-    """What there is now; after so many of them the event loop gets its turn."""
-    for number, thing in enumerate(list(things), 1):
-        yield thing
-        if number % of == 0:
-            await asyncio.sleep(0)
+            if number % ROOMS_SHOWN == 0:
+                await asyncio.sleep(0)
 
 
 @asynccontextmanager

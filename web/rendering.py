@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from initializer.access import Action
@@ -19,13 +18,13 @@ from initializer.model.progress import LOG_TAIL_ROWS, LogRow, Progress, Status, 
 from initializer.projects.projects import ProjectRow
 from web import swaps
 from web.assets import Assets
+from web.environment import Compiled, environment_of
 from web.forms import SUGGESTED_ENVIRONMENTS
 from web.languages import Language
 from web.log_search import Found
-from web.log_text import log_html, plain
-from web.moulds import Mould, mark, safe, unless_marked
+from web.moulds import Mould, mark, safe
 from web.room import RunView
-from web.words import ACTION_WORDS, Words, clock, elapsed_ms, elapsed_of, stamp
+from web.words import Words, clock, elapsed_ms, elapsed_of
 
 __all__ = ["Rendering"]
 
@@ -57,39 +56,21 @@ class Rendering:
         *,
         now: Callable[[], datetime] = _NOW,
         language: Language = Language.ENGLISH,
-        others: dict[Language, "Rendering"] | None = None,
+        first: "Rendering | None" = None,
     ) -> None:
         self._now = now
         self.words = Words(language)
         self._moulds: dict[object, Mould] = {}
-        self._all = {} if others is None else others
+        self._all: dict[Language, Rendering] = {} if first is None else first._all
         self._all[language] = self
+        self._compiled: Compiled = Compiled() if first is None else first._compiled
         self.assets = assets
-        self._environment = Environment(
-            loader=FileSystemLoader(templates),
-            autoescape=select_autoescape(default=True),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-            extensions=["jinja2.ext.i18n"],
-        )
-        translations: Any = self._environment  # the extension has added a method
-        translations.install_gettext_translations(self.words.catalog, newstyle=True)
-        self._environment.filters.update(
-            clock=unless_marked(clock, "clock"), duration=self.words.duration,
-            elapsed_ms=unless_marked(elapsed_ms, "elapsed"), instant=self.words.instant,
-            log_html=log_html, plain=plain, stamp=stamp, thousands="{:,}".format, told=self.words.say,
-            outcome=self.words.outcome, word=self.words.word, kind=self.words.kind,
-        )  # fmt: skip
-        self._environment.globals.update(assets=assets, language=language.value, languages=list(Language))
-        icons: Any = self._environment.get_template("icons.html").module
-        self._favicon: Callable[..., str] = icons.favicon
-        self._environment.globals.update(icon=icons.icon, favicon=icons.favicon, action_words=ACTION_WORDS)
-        if others is None:
+        self._environment = environment_of(templates, assets, self.words, self._compiled)
+        self._favicon: Any = self._environment.globals["favicon"]
+        if first is None:
             for other in Language:
                 if other is not language:
-                    Rendering(templates, assets, now=now, language=other, others=self._all)
+                    Rendering(templates, assets, now=now, language=other, first=self)
 
     def speaking(self, language: Language) -> "Rendering":
         """The same in a language."""

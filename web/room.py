@@ -215,9 +215,14 @@ class Room:
         is_known = self._row is not None and self._row.attempt >= standing.attempt
         return not (is_known and self._latest.progress.is_waiting)
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it has been told that the journal does not answer."""
+        return self._latest.is_interrupted
+
     def interrupt(self, is_interrupted: bool) -> bool:
         """The journal does not answer, or answers again; gives whether that is to be shown."""
-        if is_interrupted is self._latest.is_interrupted:
+        if is_interrupted is self.is_interrupted:
             return False
         self._latest = msgspec.structs.replace(self._latest, is_interrupted=is_interrupted)
         return True

@@ -44,6 +44,7 @@ class Words:
     """Everything that is said in a language."""
 
     def __init__(self, language: Language) -> None:
+        self.language = language
         self.catalog = catalog_of(language)
         self._said = lru_cache(maxsize=256)(self._say_step)
 

@@ -35,6 +35,8 @@ __all__ = [
 PAGE_SIZE = 20
 ROWS_AT_ONCE = 500
 """How many rows are asked for at once where there may be thousands: others get their turn between."""
+NAMED_AT_ONCE = 100
+"""How many ids a query names: to compose it takes two milliseconds, in which nothing else happens."""
 _OPEN = [Status.PENDING.value, Status.INITIALIZING.value]
 _ENDED_SHORT = [Status.FAILED.value, Status.CANCELLED.value]
 
@@ -254,8 +256,8 @@ class Projects:
         """How far each of these projects is, in one query, or a few where there are many."""
         asked, columns = list(ids), projects.c
         standings: dict[str, Standing] = {}
-        for start in range(0, len(asked), ROWS_AT_ONCE):
-            some = asked[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(asked), NAMED_AT_ONCE):
+            some = asked[start : start + NAMED_AT_ONCE]
             query = sa.select(columns.id, columns.status, columns.attempt).where(columns.id.in_(some))
             for run, status, attempt in await self._database.fetch_tuples(query):
                 standings[run] = Standing(Status(status), attempt)

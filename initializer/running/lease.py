@@ -21,7 +21,7 @@ from initializer.running.ownership import Decision, Ownership
 
 __all__ = ["LeaseState", "LeaseUnavailable", "Leases", "lease_of", "open_leases"]
 
-LEASES_AT_ONCE = 500
+LEASES_AT_ONCE = 100
 """How many leases are asked for at once: others get their turn between."""
 ROW_LIMIT_S = 1.0
 """How long a renewal waits for a row; the other leases must not run out meanwhile."""

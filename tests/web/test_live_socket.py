@@ -200,6 +200,17 @@ async def test_a_heartbeat_comes_at_once_and_in_an_even_beat(
             assert [await viewer.recv() for _ in range(3)] == ["{}"] * 3
 
 
+async def test_each_of_many_hears_heartbeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "HEARTBEAT_S", 0.3)
+    async with open_live_server(tmp_path, **WAYS["shared"]) as live, AsyncExitStack() as stack:
+        await live.begin()
+        connections = [connect(f"{live.url}?after=1-2") for _ in range(6 * hub.BEATS + 1)]
+        viewers = [await stack.enter_async_context(connection) for connection in connections]
+        async with asyncio.timeout(DEADLINE_S):
+            for viewer in viewers:
+                assert [await viewer.recv() for _ in range(4)] == ["{}"] * 4
+
+
 async def test_pings_are_answered_and_what_viewers_say_is_passed_over(server: LiveServer) -> None:
     async with connect(server.url) as viewer:
         for _ in range(50):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import Environment
 from reference_page import Element, Page, parse
 
 from initializer.model.events import (
@@ -65,6 +66,13 @@ def stages(run: Run) -> Sequence[Progress]:
     for event in run.events:
         progress.append(advance(progress[-1], event))
     return progress
+
+
+def test_no_frame_waits_for_a_template_to_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendering = Rendering(folder_of("templates"), Assets(folder_of("static")))
+    monkeypatch.delattr(Environment, "compile")
+    for language in Language:
+        assert 'id="run"' in rendering.speaking(language).panel(PROJECT, view_of(fold(PIPELINE, [])))
 
 
 @settings(deadline=None, max_examples=40)
