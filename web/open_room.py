@@ -227,8 +227,9 @@ class OpenRoom:
     def show(self) -> None:
         """Show what has come, and write it to whoever takes it."""
         self.room.tick()
+        self._encoded = "", b""
         for frame, outlets in self.room.due(time.monotonic()):
-            encoded = self._encode(frame)
+            encoded = encode_text(frame)
             for outlet in outlets:
                 outlet.write(encoded)
             if self.room.is_over:
@@ -242,7 +243,7 @@ class OpenRoom:
             self.room.receive((event,))
             self.room.tick()
             for frame, outlets in self.room.due(time.monotonic()):
-                writes[outlets].append(self._encode(frame))
+                writes[outlets].append(encode_text(frame))
         for outlets, frames in writes.items():
             written = b"".join(frames)
             for outlet in outlets:

@@ -284,7 +284,11 @@ class Room:
                 viewer.seen, viewer.behind_since_s = told, now_s
                 del level[viewer]
             if level:
-                frame = self.last_frames[language] if self.is_over else self._frame(told[0], language)
+                frame = (
+                    self.last_frames[language]
+                    if self.is_over
+                    else self._render_frame(self.shown, told[0], language)  # whoever comes saw something else
+                )
                 due.append((frame, tuple(level.values())))
         if self.is_over:
             self._level.clear()

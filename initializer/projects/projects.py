@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -14,6 +15,7 @@ import structlog
 from initializer.errors import InitializerError
 from initializer.model.events import Reason
 from initializer.model.parameters import Project, RunParameters
+from initializer.model.pipeline import Pipeline
 from initializer.model.progress import Status
 from initializer.model.summary import Summary
 from initializer.model.text import is_storable
@@ -394,6 +396,12 @@ def _template_name() -> sa.ColumnElement[str]:
     return _json_text(projects.c.parameters.op("->")(sa.literal_column("'template'")), "name")
 
 
+@lru_cache(maxsize=64)
+def _shared(pipeline: Pipeline) -> Pipeline:
+    """One for all rows that have it: thousands may be watched at once."""
+    return pipeline
+
+
 def _json_text(value: sa.ColumnElement[Any], key: str) -> sa.ColumnElement[str]:
     """The text under a key of a JSON object, on both databases."""
     return sa.cast(sa.type_coerce(value.op("->>")(sa.literal_column(f"'{key}'")), sa.Text), sa.Text)
@@ -417,6 +425,7 @@ def _row(row: Any) -> ProjectRow | None:
 def _read(row: Any) -> ProjectRow:
     summary = row.initialization_summary
     try:
+        parameters = msgspec.convert(row.parameters, RunParameters)
         return ProjectRow(
             project=Project(
                 id=row.id,
@@ -424,7 +433,7 @@ def _read(row: Any) -> ProjectRow:
                 name=row.name,
                 owner=row.owner,
                 created_at=row.created_at,
-                parameters=msgspec.convert(row.parameters, RunParameters),
+                parameters=msgspec.structs.replace(parameters, pipeline=_shared(parameters.pipeline)),
             ),
             status=Status(row.status),
             attempt=row.attempt,
