@@ -201,7 +201,8 @@ class Hub:
         while True:
             turns = max(LEAST_BEAT_TURNS, ceil(len(self._delivering) / BEATS))
             await asyncio.sleep(HEARTBEAT_S / turns)
-            for outlet in list(islice(self._delivering, ceil(len(self._delivering) / turns))):
+            count = min(BEATS, ceil(len(self._delivering) / turns))  # many may have come meanwhile
+            for outlet in list(islice(self._delivering, count)):
                 self._delivering.move_to_end(outlet)
                 if not outlet.is_full:
                     outlet.write(frame)
