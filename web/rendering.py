@@ -18,12 +18,12 @@ from initializer.model.progress import LOG_TAIL_ROWS, LogRow, Progress, Status, 
 from initializer.projects.projects import ProjectRow
 from web import swaps
 from web.assets import Assets
-from web.environment import Compiled, environment_of
 from web.forms import SUGGESTED_ENVIRONMENTS
 from web.languages import Language
 from web.log_search import Found
 from web.moulds import Mould, mark, safe
 from web.room import RunView
+from web.templating import Compiled, environment_of
 from web.words import Words, clock, elapsed_ms, elapsed_of
 
 __all__ = ["Rendering"]
