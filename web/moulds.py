@@ -19,7 +19,7 @@ _UNSAFE = re.compile("[&<>\"']")
 
 
 class Mould:
-    """The HTML between the holes, and their names.
+    """The HTML between the holes, of which there are at least two, and their names.
 
     It is of ASCII, with references for all other characters: text without any is encoded four times as fast.
     """

@@ -170,7 +170,8 @@ async def test_a_row_of_a_newer_version_is_no_reason_to_list_none(
 async def test_open_runs_and_statuses_are_whole_however_many_are_asked_for_at_once(
     projects: Projects, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr("initializer.projects.projects.ROWS_AT_ONCE", at_once)
+    for limit in ("ROWS_AT_ONCE", "NAMED_AT_ONCE"):
+        monkeypatch.setattr(f"initializer.projects.projects.{limit}", at_once)
     runs = [f"{n}{letter}" for n in range(3) for letter in "zay"]
     for run in runs:  # three were created in one moment
         await projects.add(project_of(run, created_at=at(int(run[0]))), idempotency_key=run)

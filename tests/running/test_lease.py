@@ -349,6 +349,23 @@ async def test_runs_are_handed_over_together_those_that_are_held_as_these_attemp
     }
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+async def test_leases_are_known_whole_however_many_are_asked_for_at_once(
+    client: "Redis", projects: Projects, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("initializer.running.lease.LEASES_AT_ONCE", at_once)
+    leases = Leases(client, projects, owner="one", lease_s=LEASE_S)
+    for run in ("b2", "e5"):
+        await leases.pass_on(run, 1)
+    assert await leases.look(dict.fromkeys(("a1", "b2", "c3", "d4", "e5"), 1)) == {
+        "a1": LeaseState.ABSENT,
+        "b2": LeaseState.HANDED_OVER,
+        "c3": LeaseState.ABSENT,
+        "d4": LeaseState.ABSENT,
+        "e5": LeaseState.HANDED_OVER,
+    }
+
+
 async def test_what_an_attempt_left_says_nothing_of_the_one_that_has_claimed_the_run_since(
     client: "Redis", projects: Projects
 ) -> None:
