@@ -89,6 +89,7 @@ class Attempt:
         self._is_leaving = False
         self._is_over = False
         self._is_journal_doubted = False
+        self._verifying = asyncio.Lock()  # the step and the writer want the same proof at the same time
         self._steps = steps
         self._journal = journal
         self._projects = projects
@@ -164,18 +165,19 @@ class Attempt:
 
     async def verify(self) -> None:
         """Make sure that this attempt still owns the run, however long it takes. Raises `OwnershipLost`."""
-        while True:
-            asked_at = time.monotonic()
-            match self._ownership.decide(now=asked_at):
-                case Decision.PROCEED:
-                    return
-                case Decision.STOP:
-                    raise OwnershipLost(f"attempt {self.attempt} no longer owns run {self.project.id}")
-                case Decision.VERIFY:
-                    attempt = await until_answered(
-                        lambda: self._projects.attempt_of(self.project.id), DatabaseUnavailable, self._log
-                    )
-                    self._ownership.row_read(attempt=attempt or 0, now=asked_at)
+        async with self._verifying:
+            while True:
+                asked_at = time.monotonic()
+                match self._ownership.decide(now=asked_at):
+                    case Decision.PROCEED:
+                        return
+                    case Decision.STOP:
+                        raise OwnershipLost(f"attempt {self.attempt} no longer owns run {self.project.id}")
+                    case Decision.VERIFY:
+                        attempt = await until_answered(
+                            lambda: self._projects.attempt_of(self.project.id), DatabaseUnavailable, self._log
+                        )
+                        self._ownership.row_read(attempt=attempt or 0, now=asked_at)
 
     # The run
 

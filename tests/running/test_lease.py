@@ -25,6 +25,7 @@ from initializer.running.ownership import Decision
 from initializer.running.recovery import Recovery, takeover_limit_s
 from initializer.settings import Settings
 from model.runs import PIPELINE, at, project_of
+from running.stage import Stage, nothing, step_of
 
 pytestmark = pytest.mark.anyio
 
@@ -535,6 +536,23 @@ async def test_an_owner_learns_of_a_claim_whose_answer_was_lost(
 
     async with in_background(Recovery(projects, engine, leases, lease_s=LEASE_S).keep()):
         await until(is_lost)
+
+
+async def test_a_row_is_asked_once_by_all_of_an_attempt_that_wait_for_its_proof(
+    client: "Redis", tmp_path: Path
+) -> None:
+    asked = []
+
+    class CountingProjects(Projects):
+        async def attempt_of(self, project_id: str) -> int | None:
+            asked.append(project_id)
+            return await super().attempt_of(project_id)
+
+    async with open_database(f"sqlite:///{tmp_path}/counted.db") as database:
+        stage = Stage(tmp_path, CountingProjects(database))
+        leases = Leases(client, stage.projects, owner="one", lease_s=60)  # nobody keeps them
+        await stage.run(step_of("first", nothing), step_of("second", nothing), leases=leases)
+    assert asked == [RUN]
 
 
 def test_the_shipped_settings_keep_the_promise_of_15_seconds() -> None:
