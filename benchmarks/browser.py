@@ -113,6 +113,8 @@ class Viewer(asyncio.Protocol):
     def __init__(self, writer: Writer, delays_ms: list[float], index: int) -> None:
         self._writer, self._delays_ms = writer, delays_ms
         self.index = index
+        self.is_there = asyncio.Event()
+        """Set when the server has answered: the room counts this viewer from then on."""
         self._torn = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -125,6 +127,7 @@ class Viewer(asyncio.Protocol):
         )
 
     def data_received(self, data: bytes) -> None:
+        self.is_there.set()
         data = self._torn + data
         now_s = time.time()
         for found in _EVENT.finditer(data):
@@ -251,11 +254,14 @@ async def written(stage: Stage) -> AsyncIterator[Writer]:
 
 
 async def connect(port: int, count: int, writer: Writer, delays_ms: list[float]) -> Sequence[Viewer]:
-    """So many others."""
+    """So many others, when all of them are there: what arrivals cost is measured by `benchmarks.storm`."""
     loop = asyncio.get_running_loop()
     made = [Viewer(writer, delays_ms, writer.index) for _ in range(count)]
     for viewer in made:
         await loop.create_connection(lambda viewer=viewer: viewer, "127.0.0.1", port)  # type: ignore[misc]
+    async with asyncio.timeout(10):
+        for viewer in made:
+            await viewer.is_there.wait()
     return made
 
 
