@@ -211,6 +211,31 @@ async def test_each_of_many_hears_heartbeats(tmp_path: Path, monkeypatch: pytest
                 assert [await viewer.recv() for _ in range(4)] == ["{}"] * 4
 
 
+async def test_heartbeats_of_many_are_written_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    """In each turn of the event loop, how many frames."""
+
+    class Noting(SharedFrames):
+        def write(self, frames: bytes) -> None:
+            if not written or written[-1] == 0:
+                asyncio.get_running_loop().call_soon(written.append, 0)
+                written.append(0)
+            written[-1] += 1
+            super().write(frames)
+
+    monkeypatch.setattr(hub, "HEARTBEAT_S", 0.3)
+    async with open_live_server(tmp_path, ws=Noting) as live, AsyncExitStack() as stack:
+        await live.begin()
+        many = 6 * hub.BEATS + 1
+        for _ in range(many):
+            await stack.enter_async_context(connect(f"{live.url}?after=1-2"))
+        written.clear()
+        await until(lambda: sum(written) >= 3 * many)
+    assert max(written) == hub.BEATS
+
+
 async def test_pings_are_answered_and_what_viewers_say_is_passed_over(server: LiveServer) -> None:
     async with connect(server.url) as viewer:
         for _ in range(50):
