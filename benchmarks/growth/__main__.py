@@ -2,8 +2,8 @@
 
 One process of `initializer serve` on a real PostgreSQL and Redis, alone on the first core; four sizes grow:
 
-- **viewers** of one project, 10 to some 10,000: processor time for an event that all are shown, and to let
-  them in, memory;
+- **viewers** of one project, 10 to some 10,000: processor time for an event that all are shown, beside what
+  the floor of the delivery benchmark takes for it, and to let them in, memory;
 - **projects** with a viewer each, as many: the same, and what the process does while nothing happens;
 - **events** of a run, 10 to 100,000, every other one a log line: opening its page, and its socket, the page
   of the same run once it has ended, and how long the process answers nobody else meanwhile;
@@ -101,11 +101,15 @@ def figure(value: float) -> str:
 def viewers_grow(stage: Stage, sizes: Sequence[int], seconds: float) -> Table:
     """One project, more and more viewers."""
     rows: dict[int, Row] = {}
-    for count, result in loads(stage, [(1, size) for size in sizes], seconds):
-        each_s = busy_s(result) / result.deliveries
+    shapes = [(1, size) for size in sizes]
+    sides = (loads(stage, shapes, seconds, side=side) for side in ("app", "floor"))
+    for (count, result), (_, floor) in zip(*sides, strict=True):
+        each_s, floor_s = (busy_s(one) / one.deliveries for one in (result, floor))
         rows[count] = {
             "ms an event": each_s * count * 1000,
             "µs a delivery": each_s * 1e6,
+            "floor, ms an event": floor_s * count * 1000,
+            "floor, µs a delivery": floor_s * 1e6,
             "ms until all are in": result.arriving_cpu_s * 1000,
             "ms an arrival": result.arriving_cpu_s / count * 1000,
             "ms a second idle": result.idle * 1000,
@@ -113,7 +117,8 @@ def viewers_grow(stage: Stage, sizes: Sequence[int], seconds: float) -> Table:
             "kB a viewer": result.viewers_mb * 1024 / 1000,
             "not there 10 s after": result.behind,
         }
-    drawn = {name: name for name in ("ms an event", "ms until all are in", "ms a second idle", "MB")}
+    names = ("ms an event", "floor, ms an event", "ms until all are in", "ms a second idle", "MB")
+    drawn = {name: name for name in names}
     return Table(title="Viewers of one project", unit="viewers", rows=rows, drawn=drawn)
 
 
@@ -136,7 +141,9 @@ def projects_grow(stage: Stage, sizes: Sequence[int], seconds: float) -> Table:
     return Table(title="Projects with a viewer each", unit="projects", rows=rows, drawn=drawn)
 
 
-def loads(stage: Stage, shapes: Sequence[tuple[int, int]], seconds: float) -> Iterator[tuple[int, Result]]:
+def loads(
+    stage: Stage, shapes: Sequence[tuple[int, int]], seconds: float, *, side: str = "app"
+) -> Iterator[tuple[int, Result]]:
     """The delivery benchmark with so many projects, and viewers of each; gives the number of all viewers."""
     delivery = Delivery(stage)
     for projects, viewers in shapes:
@@ -152,7 +159,7 @@ def loads(stage: Stage, shapes: Sequence[tuple[int, int]], seconds: float) -> It
             "rate": rate,
             "window": 64,
         }
-        yield projects * viewers, delivery.measure(SIDES["app"], plan, idle_s=HEARTBEAT_S)
+        yield projects * viewers, delivery.measure(SIDES[side], plan, idle_s=HEARTBEAT_S)
 
 
 def busy_s(result: Result) -> float:
