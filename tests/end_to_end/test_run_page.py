@@ -29,6 +29,15 @@ TELL_LEFT = """([low, high, elapsed]) => {
   document.dispatchEvent(new Event("htmx:ws:after:message:incoming"));  // as a frame that says so
   return document.querySelector("#run-header .left").textContent;
 }"""
+NOTE_HEIGHTS = """() => {
+  window.heights = [];
+  const note = () => {
+    heights.push(document.querySelector(".steps").getBoundingClientRect().height);
+    requestAnimationFrame(note);
+  };
+  note();
+}"""
+"""Of the steps, in each frame that is drawn."""
 RECORD_FOCUS = (
     "() => { window.focused = []; document.addEventListener('focusin', (e) => focused.push(e.target.id)); }"
 )
@@ -216,3 +225,38 @@ def test_times_are_told_in_the_readers_own_zone(server: ServerProcess, visitors:
     expect(time).to_have_text("3 hours ago")
     assert "EST" in (time.get_attribute("title") or "")
     assert "UTC" in server.client.get(f"/projects/{project}").text  # without script
+
+
+def test_what_turns_while_a_step_works_costs_the_page_nothing(
+    held_server: ServerProcess, visitors: Visitors
+) -> None:
+    project = held_server.create("Turning", template="static-site")
+    page = visitors.open(f"{held_server.url}/projects/{project}")
+    held_server.wait_for_event(project, type="step_started", step="setup_gitops")
+    expect(page.locator("#step-setup_gitops .icon-running")).to_be_visible()
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Performance.enable")
+
+    def styles() -> float:
+        metrics = devtools.send("Performance.getMetrics")["metrics"]
+        return next(float(it["value"]) for it in metrics if it["name"] == "RecalcStyleCount")
+
+    before = styles()
+    page.wait_for_timeout(3_000)
+    assert styles() - before < 60  # it unfolds, a clock ticks; 60 a second where the main thread turns it
+
+
+def test_the_steps_keep_their_height_as_one_ends_and_the_next_begins(
+    start_server: StartServer, gate: Gate, visitors: Visitors
+) -> None:
+    gate.hold("create_repo")
+    gate.hold("verify")
+    server = start_server(path=gate.path)
+    page = visitors.open(f"{server.url}/projects/{server.create('Steady')}")
+    expect(page.locator("#step-create_repo .log")).to_be_visible()
+    page.evaluate(NOTE_HEIGHTS)
+    gate.release("create_repo")  # then comes a log of more lines than its box has, and one of few
+    expect(page.locator("#step-verify .log")).to_be_visible()
+    expect(page.locator("#step-setup_gitops .log")).to_be_hidden()
+    heights = page.evaluate("heights")
+    assert max(heights) - min(heights) < 20
