@@ -21,6 +21,7 @@ __all__ = [
     "RedisUnfit",
     "asking",
     "examine_redis",
+    "in_time",
     "open_redis",
     "prove_writes",
 ]
@@ -66,15 +67,22 @@ async def open_redis(
 
 
 @asynccontextmanager
+async def in_time() -> AsyncIterator[None]:
+    """Raise `TimeoutError` where an answer takes longer than it may."""
+    with cancellation_kept():
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            yield
+
+
+@asynccontextmanager
 async def asking(fault: type[InitializerError], what: str) -> AsyncIterator[None]:
     """Raise `fault` for what Redis, or the way to it, does wrong or does not do in time.
 
     `what` could not be done; whether it has been done all the same is not known.
     """
     try:
-        with cancellation_kept():
-            async with asyncio.timeout(ANSWER_LIMIT_S):
-                yield
+        async with in_time():
+            yield
     except REDIS_FAULTS as error:
         raise fault(f"{what}: {_without_password(str(error)) or 'no answer'}") from error
 

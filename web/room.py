@@ -158,7 +158,7 @@ class Room:
         """
         progress, shown = self.shown.progress, (after, besides)
         viewer = Viewer(
-            shown if progress.holds(after) else None,
+            shown if progress.holds(after) or shown == self._position else None,
             language,
             outlet,
             ahead=shown if progress.lacks(after) else None,
@@ -299,8 +299,11 @@ class Room:
 
     def _view(self, position: int | None) -> RunView:
         if self._row is not None:
-            return RunView.of(self.progress, self._row, position)
-        return RunView(progress=self.progress, position=position if self.progress.is_waiting else None)
+            view = RunView.of(self.progress, self._row, position)
+        else:
+            view = RunView(progress=self.progress, position=position if self.progress.is_waiting else None)
+        # What comes meanwhile may come from another way than the one that is interrupted.
+        return msgspec.structs.replace(view, is_interrupted=True) if self.is_interrupted else view
 
     def _frame(self, after: EventId, language: Language) -> str:
         key = (after, language)

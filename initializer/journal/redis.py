@@ -127,7 +127,7 @@ class RedisJournal:
         owner has not made whole again yet, and see the run go back.
         """
         last: EventId = ""
-        pace = Pace(interval_s)
+        pace, has_begun = Pace(interval_s), False
         with self._subscription.listen(channel_of(run)) as listener:
 
             def look() -> bool:
@@ -154,13 +154,14 @@ class RedisJournal:
                     try:
                         events = await self._read_behind(run, last)
                     except JournalUnavailable:
-                        if not last:
+                        if not has_begun:
                             raise
                         await asyncio.sleep(RETRY_S)
                         listener.fall_behind()
                         continue
                 if events:
                     last = events[-1].id
+                has_begun = True  # also where nothing is there yet
                 yield behind(run, events, after)
                 del messages, events  # maybe all there ever was, and nothing may come for long
                 await listener.next_turn(pace, look if at_once else None)

@@ -19,7 +19,7 @@ from redis.exceptions import InvalidResponse, ResponseError
 
 from initializer.background import in_background
 from initializer.journal.signal import Signal
-from initializer.redis_client import REDIS_FAULTS
+from initializer.redis_client import REDIS_FAULTS, in_time
 
 __all__ = ["MAX_HELD_MESSAGES", "Listener", "Subscription", "open_subscription"]
 
@@ -125,7 +125,8 @@ class Subscription:
         """A connection of its own; whoever listens falls behind when it goes."""
         connection: Any = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
         try:
-            await connection.connect()
+            async with in_time():  # a server that stands still accepts, and says nothing
+                await connection.connect()
             self.is_connected = True
             yield connection
         finally:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -15,6 +16,7 @@ from redis.asyncio import Redis
 
 from harness.proxy import Relay
 from harness.servers import RedisServer
+from initializer import redis_client
 from initializer.journal import subscription as subscription_module
 from initializer.journal.journal import (
     AppendRefused,
@@ -428,6 +430,22 @@ async def test_a_connection_without_a_word_is_made_anew_and_nothing_is_missed(
         assert indexes(await take_upto(following, 1)) == [1]
 
 
+async def test_a_server_that_accepts_and_says_nothing_is_left_for_the_one_that_takes_its_place(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, follow: Follow
+) -> None:
+    monkeypatch.setattr(redis_client, "ANSWER_LIMIT_S", 0.2)
+    with Relay(redis_server.port) as relay, socket.create_server(("127.0.0.1", 0)) as mute:
+        async with journal_at(relay.through(redis_server.url)) as journal, follow(journal) as following:
+            assert await anext(following) == []
+            relay.lead_to(mute.getsockname()[1])
+            relay.cut()
+            held, _ = await asyncio.to_thread(mute.accept)
+            with held:
+                relay.lead_to(redis_server.port)
+                await journal.append(RUN, events(1), expected_tail=None)
+                assert indexes(await take_upto(following, 1)) == [1]
+
+
 async def test_without_its_server_everything_is_unavailable_and_afterwards_all_is_there(
     redis_server: RedisServer, follow: Follow
 ) -> None:
@@ -454,6 +472,15 @@ async def test_without_its_server_everything_is_unavailable_and_afterwards_all_i
             assert indexes(await take_upto(again, 4)) == [4]
 
 
+async def until_unavailable(journal: RedisJournal) -> None:
+    async def is_away() -> bool:
+        return journal.is_away
+
+    await until(is_away)
+    with pytest.raises(JournalUnavailable):
+        await journal.read(RUN)
+
+
 async def test_a_follower_that_has_begun_waits_for_a_server_that_is_away(
     redis_server: RedisServer, follow: Follow
 ) -> None:
@@ -462,17 +489,24 @@ async def test_a_follower_that_has_begun_waits_for_a_server_that_is_away(
         await journal.append(RUN, events(2), expected_tail=None)
         await take_upto(following, 2)
         reading = asyncio.create_task(take_upto(following, 3))
-
-        async def is_away() -> bool:
-            return journal.is_away
-
         redis_server.kill()
-        await until(is_away)
-        with pytest.raises(JournalUnavailable):
-            await journal.read(RUN)
+        await until_unavailable(journal)
         redis_server.start()
         await journal.append(RUN, events(1, first=3), expected_tail="1-2")
         assert indexes(await reading) == [3]
+
+
+async def test_a_follower_of_a_run_that_waits_has_begun_too(
+    redis_server: RedisServer, follow: Follow
+) -> None:
+    async with journal_at(redis_server.url) as journal, follow(journal) as following:
+        assert await anext(following) == []
+        reading = asyncio.create_task(take_upto(following, 1))
+        redis_server.kill()
+        await until_unavailable(journal)
+        redis_server.start()
+        await journal.append(RUN, events(1), expected_tail=None)
+        assert indexes(await reading) == [1]
 
 
 async def test_a_follower_of_what_another_attempt_wrote_anew_is_told_so(

@@ -179,6 +179,15 @@ def test_a_viewer_that_comes_to_an_interruption_is_told_unless_it_shows_it_alrea
     assert (unaware.frames, aware.frames) == (["5 to 5"] * 2, ["5 to 5"])
 
 
+def test_what_comes_in_an_interruption_does_not_end_it() -> None:
+    room, _ = room_at(3)
+    interrupted(room, True)
+    show(room, 5)
+    assert room.shown.besides == "interrupted"
+    interrupted(room, False)
+    assert room.shown.besides == ""
+
+
 def test_a_viewer_that_was_ahead_goes_on_from_what_else_it_shows() -> None:
     room, _ = room_at(3)
     asking, (_, pipe) = room.attach(after="1-5", besides="interrupted"), join(room, "1-5", "interrupted")
@@ -187,6 +196,13 @@ def test_a_viewer_that_was_ahead_goes_on_from_what_else_it_shows() -> None:
     write_due(room)
     assert room.next_frame(asking) == "5 to 5"
     assert (pipe.frames, plain.frames) == (["5 to 5"], [])
+
+
+def test_a_viewer_that_comes_back_to_a_run_that_has_not_begun_gets_nothing_where_nothing_is_new() -> None:
+    room, _ = room_at(0, position=3)
+    assert join(room, "", room.shown.besides)[1].frames == []
+    assert len(join(room, "", "waiting-4")[1].frames) == 1
+    assert len(join(room, "")[1].frames) == 1
 
 
 def test_a_viewer_that_comes_back_to_a_queue_is_told_its_place_where_that_is_another() -> None:
