@@ -138,6 +138,12 @@ class SharedFrames(WebSocketsSansIOProtocol):
         if not self.disconnected:
             self._cut_off = self.loop.call_later(SHUTDOWN_PARTING_LIMIT_S, self.transport.abort)
 
+    def handle_ping(self) -> None:
+        # A peer that asks and asks, and reads nothing, is not answered without bound.
+        answer = b"".join(self.conn.data_to_send())
+        if not self.is_full:
+            self.transport.write(answer)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self.is_full = True

@@ -369,6 +369,11 @@ class Stuck:
                 self._take()
                 self._send()
 
+    async def ping(self, times: int) -> None:
+        """Ask for signs of life, and read none."""
+        pings = Frame(Opcode.PING, b"x" * 125).serialize(mask=True) * times
+        await asyncio.get_running_loop().sock_sendall(self._socket, pings)
+
     def leave(self) -> None:
         """Say goodbye, and read nothing all the same."""
         self._socket.send(Frame(Opcode.CLOSE, b"\x03\xe9").serialize(mask=True))
@@ -410,6 +415,20 @@ async def fill(live: LiveServer, viewer: ClientConnection) -> None:
         number += 1
         await live.log(f"{number}:{noise.randbytes(len(LONG) // 2).hex()}")
         await read_until(viewer, f">{number}:")
+
+
+async def test_who_pings_and_reads_nothing_is_not_answered_without_bound(shared: LiveServer) -> None:
+    with closing(Stuck(shared)) as stuck:
+        await until(lambda: len(shared.hub._delivering) == 1)
+        (connection,) = shared.connections
+        async with asyncio.timeout(DEADLINE_S):
+            while not connection.is_full:
+                await stuck.ping(100)
+                await asyncio.sleep(0)
+            for _ in range(50):
+                await stuck.ping(100)
+                await asyncio.sleep(0)
+        assert connection.transport.get_write_buffer_size() < 2 * WRITE_LIMIT_BYTES
 
 
 async def test_one_that_is_stuck_holds_up_nobody_and_gets_one_frame_for_all_that_it_missed(
