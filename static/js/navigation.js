@@ -21,8 +21,18 @@
   document.addEventListener("htmx:before:request", (event) => {
     if (event.detail.ctx.sourceElement.matches("a, form")) notice(""); // a hint that is fetched as one types takes no word back
   });
+  const tell = (ctx) => {
+    if (!ctx.sourceElement.closest("[data-asks]")) notice(document.getElementById("notice").dataset.unanswered);
+  };
   document.addEventListener("htmx:error", (event) => {
     const { ctx } = event.detail;
-    if (ctx?.request && !ctx.sourceElement.closest("[data-asks]")) notice(document.getElementById("notice").dataset.unanswered);
+    if (ctx?.request) tell(ctx);
+  });
+  // An error answer that holds nothing of what was asked for, as one of a proxy, takes nothing from the page.
+  document.addEventListener("htmx:before:swap", (event) => {
+    const { ctx, tasks } = event.detail;
+    if (!(ctx.response?.status >= 400) || tasks.some(({ fragment }) => fragment.childElementCount)) return;
+    event.preventDefault();
+    tell(ctx);
   });
 })();

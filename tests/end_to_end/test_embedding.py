@@ -6,11 +6,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from harness.browser import Visitors, mark, was_reloaded
 from harness.gate import Gate
 from harness.server import ServerProcess, StartServer, free_port
+from harness.waiting import wait_for
 
 PAGE = (Path(__file__).parent / "embedding_page.html").read_text()
 HTMX = Path(__file__).parents[2] / "static/vendor/htmx-4.0.1.min.js"
@@ -88,6 +89,37 @@ def test_a_page_of_an_allowed_origin_shows_the_run_to_its_end_and_then_asks_no_m
     assert not asked
     assert not was_reloaded(page)
     assert page.evaluate("document.querySelector('img').naturalWidth") > 0
+
+
+def test_a_fragment_keeps_what_was_opened_and_goes_on_after_an_error(
+    start_server: StartServer, visitors: Visitors, gate: Gate, site: OtherSite
+) -> None:
+    gate.hold("push_template")
+    server = start_server(path=gate.path, embed_origins=site.url)
+    project = server.create("Embedded")
+    site.page = page_for(server, project)
+    visitors.allow("status of 502")
+    page = visitors.open(site.url)
+    page.locator("#step-push_template-head[data-state=running]").click()
+    page.locator("#step-verify-head").click()
+    answers = iter((502, None, None))
+    asked: list[int | None] = []
+
+    def answer(route: Route) -> None:
+        asked.append(next(answers, None))
+        if asked[-1] is None:
+            route.continue_()
+        else:
+            route.fulfill(
+                status=asked[-1], body="<h1>Bad Gateway</h1>", headers={"Access-Control-Allow-Origin": "*"}
+            )
+
+    page.route("**/summary*", answer)
+    wait_for(lambda: page.evaluate("1") and len(asked) > 3, "an error, and two answers that are none")
+    expect(page.locator("#step-push_template details")).not_to_have_attribute("open", "")
+    expect(page.locator("#step-verify details")).to_have_attribute("open", "")
+    gate.release("push_template")
+    expect(page.locator("#run[data-state=active] .sentence")).to_contain_text("The project is ready.")
 
 
 def test_a_page_of_the_same_origin_needs_no_setting(server: ServerProcess, visitors: Visitors) -> None:
