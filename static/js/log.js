@@ -228,11 +228,13 @@
     mark();
     document.dispatchEvent(new Event("log:rows")); // for the other scripts of logs
   };
-  // The panel gave way to the summary: a log that is read goes over into it as it is.
+  // The panel was drawn anew, or gave way to the summary: a log that is read goes over into it as it is.
   const moveOn = (log, state) => {
     still.delete(log);
     const place = document.querySelector(`details[data-step="${CSS.escape(details(log)?.dataset.step ?? "")}"]`);
     if (!place || !details(log).open) return false;
+    const count = place.querySelector(".log-count"); // it may know of lines that no frame will tell
+    if (count) part(log, ".log-count")?.replaceWith(count);
     place.querySelector(".log-box").replaceWith(log.closest(".log-box"));
     place.open = true;
     log.scrollTop = state.position;
@@ -249,13 +251,16 @@
     if (!target.open) return follow(log);
     if (part(log, ".log-count") || list(log).children.length || still.has(log)) return;
     const made = await fetchRows(log, "");
+    if (made) log.querySelector(".log-empty").hidden = false; // if it is empty, that is known now
     if (made && !list(log).children.length) list(log).replaceChildren(...made.children);
     refresh();
   }, { capture: true });
 
   document.addEventListener("htmx:after:swap", ({ detail }) => {
+    const isPage = detail.ctx.response && detail.ctx.target?.id === "main";
+    if (isPage) still.clear(); // of another page, or of another try
     refresh();
-    if (detail.ctx.response && detail.ctx.target?.id === "main") reveal();
+    if (isPage) reveal();
   });
   reveal();
 })();

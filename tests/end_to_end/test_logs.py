@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, Route, expect
 
-from harness.browser import Visitors, mark, state_at_the_end, was_reloaded
+from harness.browser import Visitors, mark, press, state_at_the_end, was_reloaded
 from harness.scripts import ScriptedServer, Speaker
 from harness.waiting import wait_for
 
@@ -155,6 +155,48 @@ def test_a_log_follows_its_end_until_somebody_scrolls_up_and_says_how_much_is_ne
     speaker.say(5)
     expect(page.locator("#speak-L455")).to_be_attached()
     check_tail(page, "speak", 455)
+
+
+def test_a_log_that_stands_still_as_the_server_is_started_again_gets_no_hole(
+    speaking: ScriptedServer, visitors: Visitors, speaker: Speaker
+) -> None:
+    visitors.allow_lost_connections()
+    page, project = open_speaking(speaking, visitors, speaker, 200)
+    scroll_up(page, "speak")
+    expect(page.locator(".log.still")).to_have_count(1)
+    speaking.stop()
+    speaking.restart()
+    speaking.wait_for_event(project, type="log", first=201)  # the step, begun again, says all of it again
+    button = page.locator(".log-new")
+    expect(button).to_have_text("200 new lines")
+    button.click()
+    check_tail(page, "speak", 400)
+    speaker.say(1)
+    check_tail(page, "speak", 401)
+
+
+def test_a_log_that_stands_still_gives_way_to_that_of_another_try(
+    start_scripts: StartScripts, visitors: Visitors, tmp_path: Path
+) -> None:
+    made, end = tmp_path / "made", tmp_path / "end_it"
+    server = start_scripts(
+        {
+            "speak": f"if [ -e {made} ]; then seq -f 'second %g' 12\n"
+            f"while [ ! -e {end} ]; do sleep 0.05; done\n"
+            f"else touch {made}; seq -f 'first %g' 500; sleep 0.5; exit 1; fi\n"
+        }
+    )
+    project = server.create("Again")
+    server.wait_for_end(project, status="failed")
+    page = visitors.open(f"{server.url}/projects/{project}")
+    page.locator("details[data-step=speak] summary").click()
+    expect(page.locator("#speak-L500")).to_be_visible()
+    scroll_up(page, "speak")
+    expect(page.locator(".log.still")).to_have_count(1)
+    press(page, "Restart")
+    expect(log_of(page, "speak").locator("li")).to_have_text([f"second {number}" for number in range(1, 13)])
+    end.touch()
+    server.wait_for_end(project)
 
 
 def test_a_log_that_is_scrolled_down_again_goes_on_without_a_hole(
@@ -533,6 +575,7 @@ def test_logs_are_read_and_searched_without_javascript(
     server.wait_for_end(project)
     page.goto(url)
     page.locator("details[data-step=count] summary").click()
+    expect(page.locator("details[data-step=count] .log-empty")).to_be_hidden()  # it has lines
     page.locator("details[data-step=count]").get_by_role("link", name="All lines").click()
     expect(page.locator("li").last).to_have_text("line 3000")
 
