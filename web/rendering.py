@@ -348,7 +348,7 @@ def _state_of(progress: Progress) -> str:
 
 
 def _width(text: str) -> int:
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    wide = sum(character == "%" or unicodedata.east_asian_width(character) in "WF" for character in text)
     return round(_CHARACTER_WIDTH * (len(text) - wide) + _WIDE_CHARACTER_WIDTH * wide)
 
 
