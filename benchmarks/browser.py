@@ -40,6 +40,7 @@ CHECKPOINTS = 10
 LAPSE_FRAMES_PER_SECOND = "1000"
 """So that hardly two ticks share a frame: a frame is what may leave something behind in the page."""
 RUN = run_id(0)
+HEARTBEAT = b"\x81\x02{}"
 _EVENT = re.compile(rb'data-event="\d+-(\d+)"')
 
 OBSERVE = """() => {
@@ -114,7 +115,7 @@ class Viewer(asyncio.Protocol):
         self._writer, self._delays_ms = writer, delays_ms
         self.index = index
         self.is_there = asyncio.Event()
-        """Set when the server has answered: the room counts this viewer from then on."""
+        """Set when it hears from the server: it is in the room then, or about to be let in."""
         self._torn = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -127,8 +128,9 @@ class Viewer(asyncio.Protocol):
         )
 
     def data_received(self, data: bytes) -> None:
-        self.is_there.set()
         data = self._torn + data
+        if HEARTBEAT in data:
+            self.is_there.set()
         now_s = time.time()
         for found in _EVENT.finditer(data):
             for index in range(self.index + 1, int(found[1]) + 1):
