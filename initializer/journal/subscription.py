@@ -90,6 +90,7 @@ class Subscription:
         self._asked: set[bytes] = set()  # channels that this connection was asked for
         self._confirmed: set[bytes] = set()
         self._heard_at = 0.0
+        self._pauses_s = iter(_PAUSES_S)
         self.is_connected = False
 
     @contextmanager
@@ -110,15 +111,13 @@ class Subscription:
 
     async def keep(self) -> None:
         """Stay connected, for ever."""
-        pauses_s = iter(_PAUSES_S)
         while True:
             try:
                 async with self._connected() as connection:
-                    pauses_s = iter(_PAUSES_S)
                     await self._serve(connection)
             except* REDIS_FAULTS as errors:
                 log.warning("subscription lost", error=str(_first(errors)))
-            await asyncio.sleep(next(pauses_s, _PAUSES_S[-1]))
+            await asyncio.sleep(next(self._pauses_s, _PAUSES_S[-1]))
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Any]:
@@ -171,6 +170,7 @@ class Subscription:
     def _confirm(self, name: bytes) -> None:
         """From here on nothing is missed; what came before stands in the record."""
         self._confirmed.add(name)
+        self._pauses_s = iter(_PAUSES_S)  # a server may take connections, and refuse what they are for
         for listener in self._listeners.get(name, ()):
             if not listener.is_subscribed:
                 listener.is_subscribed = True
@@ -202,6 +202,7 @@ class Subscription:
             await asyncio.sleep(PING_S)
             if time.monotonic() - self._heard_at > 2 * PING_S:
                 raise TimeoutError("no answer from Redis")
+            self._pauses_s = iter(_PAUSES_S)
             await connection.send_command("PING", check_health=False)
 
 

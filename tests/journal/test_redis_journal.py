@@ -446,6 +446,30 @@ async def test_a_server_that_accepts_and_says_nothing_is_left_for_the_one_that_t
                 assert indexes(await take_upto(following, 1)) == [1]
 
 
+async def test_a_server_that_refuses_subscriptions_is_asked_less_and_less(redis_server: RedisServer) -> None:
+    user = ("narrow", "on", ">secret", "~*", "+@all", "resetchannels")
+    narrow_url = redis_server.url.replace("//", "//narrow:secret@")
+    async with open_redis(redis_server.url) as client:
+        await client.execute_command("ACL", "SETUSER", *user)
+
+        async def connections() -> int:
+            stats: Any = await client.info("stats")
+            return int(stats["total_connections_received"])
+
+        async with journal_at(narrow_url) as journal:
+            reading = asyncio.create_task(anext(journal.follow(RUN)))
+            asked = await connections()
+
+            async def is_asked_again() -> bool:
+                return await connections() >= asked + 6
+
+            began = time.monotonic()
+            await until(is_asked_again)
+            assert time.monotonic() - began > 1
+            reading.cancel()
+            await asyncio.wait([reading])
+
+
 async def test_without_its_server_everything_is_unavailable_and_afterwards_all_is_there(
     redis_server: RedisServer, follow: Follow
 ) -> None:
