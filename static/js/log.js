@@ -176,7 +176,7 @@
     const opening = element.getAnimations({ subtree: true }).filter((each) => each instanceof CSSTransition);
     await Promise.allSettled(opening.map((each) => each.finished));
     const row = location.hash === asked && document.getElementById(`${step}-L${from}`);
-    if (row) row.scrollIntoView({ block: "center" });
+    if (row) row.scrollIntoView({ block: row.offsetHeight > log.clientHeight ? "start" : "center" });
   };
   const point = (row, { isRange }) => {
     const step = details(row.closest(".log")).dataset.step;

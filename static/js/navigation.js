@@ -9,6 +9,13 @@
     if (ctx.target?.id === "main" && !main.querySelector("[autofocus]")) main.focus({ preventScroll: true });
   });
 
+  // The last frame of a run takes away what had the focus, which would begin at the top of the document again.
+  let focused = null;
+  document.addEventListener("htmx:ws:before:message:incoming", () => { focused = document.activeElement; });
+  document.addEventListener("htmx:ws:after:message:incoming", () => {
+    if (!focused?.isConnected && document.activeElement === document.body) document.getElementById("main").focus({ preventScroll: true });
+  });
+
   // What is asked for is said in the language of this page; empty fields of a search are no part of its address.
   document.addEventListener("htmx:config:request", (event) => {
     const { request } = event.detail.ctx;

@@ -154,6 +154,7 @@ def test_steps_are_reached_by_letters_and_the_focus_stays_through_updates(
     expect(page.locator('details[data-step="push_template"]')).to_have_attribute("open", "")
     gate.release("verify")
     assert state_at_the_end(page) == "active"
+    assert focused(page) == "main"  # the step is gone, the page is not
 
 
 def test_the_help_names_the_shortcuts_and_turns_them_off(server: ServerProcess, visitors: Visitors) -> None:
