@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from web.assets import folder_of
 from web.sentences import PATTERNS, SENTENCES
@@ -190,7 +190,16 @@ def _way_back(request: Request) -> str:
     is_local = path.startswith("/") and not path.startswith("//") and (parts.netloc or "") == wanted
     if not is_local or "\\" in path or not path.isprintable() or path == "/language":
         return "/"
+    if _is_for_forms_alone(request, path):
+        return path.rpartition("/")[0] or "/"
     return path + query
+
+
+def _is_for_forms_alone(request: Request, path: str) -> bool:
+    """Whether it is no page, but what a form is sent to: without JavaScript, a refusal has that address."""
+    scope = {**request.scope, "path": path, "method": "GET"}
+    matches = [route.matches(scope)[0] for route in request.app.routes]
+    return Match.PARTIAL in matches and Match.FULL not in matches
 
 
 def _ranges(accepted: str) -> Iterator[tuple[str, float]]:

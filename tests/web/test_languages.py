@@ -202,6 +202,17 @@ def test_the_switch_is_kept_and_goes_back(site: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sent_to", "page"),
+    [("/projects", "/"), ("/projects/a1/cancel", "/projects/a1"), ("/projects/a1/log", "/projects/a1/log")],
+)
+def test_the_switch_goes_back_to_a_page_from_where_a_form_was_sent(
+    site: ServerProcess, sent_to: str, page: str
+) -> None:
+    answer = site.client.get("/language?to=en", headers={"referer": f"{site.url}{sent_to}"})
+    assert answer.headers["location"] == page
+
+
+@pytest.mark.parametrize(
     "back",
     [
         "https://evil.example/",
