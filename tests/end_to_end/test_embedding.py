@@ -97,6 +97,7 @@ def test_a_fragment_keeps_what_was_opened_and_goes_on_after_an_error(
     gate.hold("push_template")
     server = start_server(path=gate.path, embed_origins=site.url)
     project = server.create("Embedded")
+    server.wait_for_event(project, type="step_started", step="push_template")  # so it is open at first
     site.page = page_for(server, project)
     visitors.allow("status of 502")
     page = visitors.open(site.url)
