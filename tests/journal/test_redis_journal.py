@@ -456,18 +456,16 @@ async def test_a_server_that_refuses_subscriptions_is_asked_less_and_less(redis_
             stats: Any = await client.info("stats")
             return int(stats["total_connections_received"])
 
-        async with journal_at(narrow_url) as journal:
-            reading = asyncio.create_task(anext(journal.follow(RUN)))
-            asked = await connections()
+        async with open_redis(narrow_url) as narrow, open_subscription(narrow) as subscription:
+            with subscription.listen(channel_of(RUN)):
+                asked = await connections()
 
-            async def is_asked_again() -> bool:
-                return await connections() >= asked + 6
+                async def is_asked_again() -> bool:
+                    return await connections() >= asked + 6
 
-            began = time.monotonic()
-            await until(is_asked_again)
-            assert time.monotonic() - began > 1
-            reading.cancel()
-            await asyncio.wait([reading])
+                began = time.monotonic()
+                await until(is_asked_again)
+                assert time.monotonic() - began > 1
 
 
 async def test_without_its_server_everything_is_unavailable_and_afterwards_all_is_there(
