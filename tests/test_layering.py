@@ -28,6 +28,7 @@ MAY_IMPORT = {
         "initializer.redis_client",
         "initializer.syncing",
         "initializer.background",
+        "initializer.cancellation",
     },
     "initializer.projects": {"initializer.errors", "initializer.model"},
     "initializer.engines": {

@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
 from initializer.background import in_background
+from initializer.cancellation import cancellation_kept
 from initializer.journal.signal import Signal
 from initializer.redis_client import REDIS_FAULTS, in_time
 
@@ -112,11 +113,12 @@ class Subscription:
     async def keep(self) -> None:
         """Stay connected, for ever."""
         while True:
-            try:
-                async with self._connected() as connection:
-                    await self._serve(connection)
-            except* REDIS_FAULTS as errors:
-                log.warning("subscription lost", error=str(_first(errors)))
+            with cancellation_kept():  # before Python 3.13, a task group loses one that comes with a fault
+                try:
+                    async with self._connected() as connection:
+                        await self._serve(connection)
+                except* REDIS_FAULTS as errors:
+                    log.warning("subscription lost", error=str(_first(errors)))
             await asyncio.sleep(next(self._pauses_s, _PAUSES_S[-1]))
 
     @asynccontextmanager
@@ -144,9 +146,9 @@ class Subscription:
         answers = _Answers(self._take)
         connection._writer.transport.set_protocol(answers)  # no answer is under way: it has just connected
         async with asyncio.TaskGroup() as group:
-            group.create_task(answers.until_lost())
             group.create_task(self._subscribe(connection))
             group.create_task(self._ping(connection))
+            await answers.until_lost()  # not in a task: a group that fails as it ends counts as a cancellation
 
     def _take(self, answers: list[Any]) -> None:
         """Hand on what has come. Raises `ResponseError`."""

@@ -25,7 +25,7 @@ from initializer.journal.journal import (
     JournalUnavailable,
 )
 from initializer.journal.redis import READ_EVENTS, RedisJournal, channel_of, open_redis_journal, stream_of
-from initializer.journal.subscription import MAX_HELD_MESSAGES, Listener, open_subscription
+from initializer.journal.subscription import MAX_HELD_MESSAGES, Listener, Subscription, open_subscription
 from initializer.model.events import (
     Event,
     Log,
@@ -466,6 +466,26 @@ async def test_a_server_that_refuses_subscriptions_is_asked_less_and_less(redis_
                 began = time.monotonic()
                 await until(is_asked_again)
                 assert time.monotonic() - began > 1
+
+
+async def test_a_subscription_ends_when_it_is_told_to_whatever_just_goes_wrong(redis_server: RedisServer) -> None:
+    """It is told so at many moments of being refused."""
+    user = ("narrow", "on", ">secret", "~*", "+@all", "resetchannels")
+    async with open_redis(redis_server.url) as client:
+        await client.execute_command("ACL", "SETUSER", *user)
+    async with open_redis(redis_server.url.replace("//", "//narrow:secret@")) as narrow:
+        for turns in range(60):
+            subscription = Subscription(narrow)
+            with subscription.listen(channel_of(RUN)):
+                keeping = asyncio.create_task(subscription.keep())
+                async with asyncio.timeout(DEADLINE_S):
+                    while not subscription.is_connected:  # noqa: ASYNC110 - each turn of the loop counts
+                        await asyncio.sleep(0)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                keeping.cancel()
+                ended, _ = await asyncio.wait([keeping], timeout=1)
+            assert ended, f"still at work after {turns} turns"
 
 
 async def test_without_its_server_everything_is_unavailable_and_afterwards_all_is_there(
