@@ -148,7 +148,7 @@ class Subscription:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._subscribe(connection))
             group.create_task(self._ping(connection))
-            await answers.until_lost()  # not in a task: a group that fails as it ends counts as a cancellation
+            await answers.until_lost()  # no task: a group that fails as it ends counts as cancelled
 
     def _take(self, answers: list[Any]) -> None:
         """Hand on what has come. Raises `ResponseError`."""

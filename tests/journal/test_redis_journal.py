@@ -468,7 +468,7 @@ async def test_a_server_that_refuses_subscriptions_is_asked_less_and_less(redis_
                 assert time.monotonic() - began > 1
 
 
-async def test_a_subscription_ends_when_it_is_told_to_whatever_just_goes_wrong(redis_server: RedisServer) -> None:
+async def test_a_subscription_ends_when_it_is_told_to_whatever_goes_wrong(redis_server: RedisServer) -> None:
     """It is told so at many moments of being refused."""
     user = ("narrow", "on", ">secret", "~*", "+@all", "resetchannels")
     async with open_redis(redis_server.url) as client:
